@@ -1,0 +1,180 @@
+# Compiler flags, libraries by folder, and the rules that build them. Included by Makefile.
+#
+# Each source folder becomes one static library. LINK_<folder> names what a user of that folder
+# links: itself and the folders below it, the same directions as tests/layers.tsv.
+
+WARN := -Wall -Wextra -Werror -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
+        -Wformat=2 -Wvla -Wundef -Wpointer-arith
+BASE_FLAGS := -std=gnu17 -D_GNU_SOURCE -I. -I$(OUT)/gen -g -fno-strict-aliasing \
+              -fstack-protector-strong -pthread -DSANDPIT_VERSION='"$(VERSION)"'
+HARDEN := -fPIE -fstack-clash-protection -fcf-protection
+HARDEN_LD := -pie -Wl,-z,relro,-z,now,-z,noexecstack
+
+FLAGS_release := -O2 -D_FORTIFY_SOURCE=2 $(HARDEN)
+FLAGS_debug := -O0 $(HARDEN)
+FLAGS_asan := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+FLAGS_tsan := -O1 -fno-omit-frame-pointer -fsanitize=thread
+FLAGS_cov := -O0 --coverage
+LDFLAGS_release := $(HARDEN_LD)
+LDFLAGS_debug := $(HARDEN_LD)
+LDFLAGS_asan := -fsanitize=address,undefined
+LDFLAGS_tsan := -fsanitize=thread
+LDFLAGS_cov := --coverage
+
+# envd is one static file; the sanitizers cannot link statically.
+ENVD_LD_release := -static-pie -Wl,-z,relro,-z,now,-z,noexecstack
+ENVD_LD_debug := $(ENVD_LD_release)
+ENVD_LD_asan := $(LDFLAGS_asan)
+ENVD_LD_tsan := $(LDFLAGS_tsan)
+ENVD_LD_cov := -static --coverage
+
+ifeq ($(FLAGS_$(BUILD)),)
+$(error BUILD must be debug, release, asan, tsan or cov, not '$(BUILD)')
+endif
+
+CFLAGS_ALL := $(BASE_FLAGS) $(WARN) $(FLAGS_$(BUILD)) $(CFLAGS)
+LDFLAGS_ALL := -pthread $(LDFLAGS_$(BUILD)) $(LDFLAGS)
+
+FOLDERS := base model mapper loop store auth engine local kubernetes build lifecycle http proxy api
+SRC_base := $(wildcard server/base/*.c)
+SRC_model := $(wildcard server/model/*.c)
+SRC_mapper := $(wildcard mapper/*.c)
+SRC_loop := $(wildcard server/loop/*.c)
+SRC_store := $(wildcard server/store/*.c)
+SRC_auth := $(wildcard server/auth/*.c)
+SRC_engine := $(wildcard server/engine/*.c)
+SRC_local := $(wildcard server/engine/local/*.c)
+SRC_kubernetes := $(wildcard server/engine/kubernetes/*.c)
+SRC_build := $(wildcard server/build/*.c)
+SRC_lifecycle := $(wildcard server/lifecycle/*.c)
+SRC_http := $(wildcard server/http/*.c)
+SRC_proxy := $(wildcard server/proxy/*.c)
+SRC_api := $(wildcard server/api/*.c)
+SRC_server := $(wildcard server/*.c)
+SRC_envd := $(wildcard envd/*.c envd/connect/*.c)
+
+PROTOS := $(wildcard openapi/*.proto)
+PROTO_C := $(PROTOS:openapi/%.proto=$(OUT)/gen/openapi/%.pb-c.c)
+PROTO_O := $(PROTO_C:.c=.o)
+PROTO_H := $(PROTO_C:.c=.h)
+
+obj = $(patsubst %.c,$(OUT)/obj/%.o,$(1))
+lib = $(foreach f,$(1),$(if $(SRC_$(f)),$(OUT)/lib$(f).a))
+
+LINK_base := base
+LINK_model := model base
+LINK_mapper := mapper $(LINK_model)
+LINK_loop := loop $(LINK_base)
+LINK_store := store loop $(LINK_mapper)
+LINK_auth := auth $(LINK_store)
+LINK_engine := engine loop $(LINK_mapper)
+LINK_local := local $(LINK_engine)
+LINK_kubernetes := kubernetes $(LINK_engine)
+LINK_build := build store $(LINK_engine)
+LINK_lifecycle := lifecycle build auth engine $(LINK_store)
+LINK_http := http $(LINK_loop)
+LINK_proxy := proxy $(LINK_lifecycle)
+LINK_api := api http $(LINK_lifecycle)
+LINK_server := api http proxy lifecycle build local kubernetes engine auth store loop mapper model base
+LINK_envd := base
+
+SYS_base := -ljansson -lsodium
+SYS_server := -lh2o-evloop -lssl -lcrypto -lsqlite3 -ljwt -lgit2 -larchive -lseccomp -lcurl \
+              -ljansson -lsodium -lz
+SYS_envd := -lprotobuf-c -ljansson -lsodium -lz
+
+$(OUT)/sandpit: $(call obj,$(SRC_server)) $(call lib,$(LINK_server))
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -o $@ $(call obj,$(SRC_server)) \
+	  -Wl,--start-group $(call lib,$(LINK_server)) -Wl,--end-group $(SYS_server)
+
+$(OUT)/envd: $(call obj,$(SRC_envd)) $(PROTO_O) $(call lib,base)
+	@mkdir -p $(@D)
+	$(CC) -pthread $(ENVD_LD_$(BUILD)) -o $@ $(call obj,$(SRC_envd)) $(PROTO_O) \
+	  $(call lib,base) $(SYS_envd)
+
+define library
+$(OUT)/lib$(1).a: $(call obj,$(SRC_$(1)))
+	@mkdir -p $$(@D)
+	@rm -f $$@
+	$(AR) rcs $$@ $$^
+endef
+$(foreach f,$(FOLDERS),$(if $(SRC_$(f)),$(eval $(call library,$(f)))))
+
+$(OUT)/obj/%.o: %.c build.mk
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+
+$(call obj,$(SRC_envd)): | $(PROTO_H)
+
+$(OUT)/gen/openapi/%.pb-c.c $(OUT)/gen/openapi/%.pb-c.h &: openapi/%.proto
+	@mkdir -p $(@D)
+	protoc-c --proto_path=. --c_out=$(OUT)/gen $<
+
+$(OUT)/gen/openapi/%.pb-c.o: $(OUT)/gen/openapi/%.pb-c.c
+	$(CC) $(filter-out -Werror $(WARN),$(CFLAGS_ALL)) -c -o $@ $<
+
+# Unit tests: tests/unit/<folder>/<name>_test.c links that folder and those below it.
+# tests/unit/envd/ links envd's objects without its main.
+UNIT_SRC := $(wildcard tests/unit/*/*_test.c)
+UNIT_BIN := $(UNIT_SRC:%.c=$(OUT)/%)
+unit_folder = $(word 3,$(subst /, ,$(1)))
+ENVD_TEST_OBJ := $(filter-out $(OUT)/obj/envd/main.o,$(call obj,$(SRC_envd))) $(PROTO_O)
+
+define unit
+$(OUT)/$(basename $(1)): $(call obj,$(1)) $(call lib,$(LINK_$(call unit_folder,$(1)))) \
+  $(if $(filter envd,$(call unit_folder,$(1))),$(ENVD_TEST_OBJ))
+	@mkdir -p $$(@D)
+	$$(CC) $$(LDFLAGS_ALL) -o $$@ $(call obj,$(1)) \
+	  $(if $(filter envd,$(call unit_folder,$(1))),$(ENVD_TEST_OBJ)) \
+	  -Wl,--start-group $(call lib,$(LINK_$(call unit_folder,$(1)))) -Wl,--end-group \
+	  -lcmocka $(if $(filter envd,$(call unit_folder,$(1))),$(SYS_envd),\
+	  $(if $(filter base model mapper,$(call unit_folder,$(1))),$(SYS_base),$(SYS_server)))
+endef
+$(foreach t,$(UNIT_SRC),$(eval $(call unit,$(t))))
+$(foreach t,$(filter tests/unit/envd/%,$(UNIT_SRC)),$(eval $(call obj,$(t)): | $(PROTO_H)))
+
+.PHONY: unit
+unit: $(UNIT_BIN)
+
+# Fuzz targets: tests/fuzz/<folder>_<name>.c defines LLVMFuzzerTestOneInput. Built twice: with
+# libFuzzer (`make fuzz`, clang) and with a driver that replays the corpus (`make check`, any build).
+FUZZ_SRC := $(filter-out tests/fuzz/driver.c,$(wildcard tests/fuzz/*.c))
+FUZZ_REPLAY := $(FUZZ_SRC:%.c=$(OUT)/%_replay)
+FUZZ_BIN := $(FUZZ_SRC:tests/fuzz/%.c=build/fuzz/%)
+fuzz_folder = $(firstword $(subst _, ,$(notdir $(basename $(1)))))
+fuzz_src = $(foreach f,$(LINK_$(1)),$(SRC_$(f))) \
+  $(if $(filter envd,$(1)),$(filter-out envd/main.c,$(SRC_envd)) $(PROTO_C))
+CLANG ?= clang
+FUZZ_FLAGS := -std=gnu17 -D_GNU_SOURCE -I. -I$(OUT)/gen -g -O1 -w -pthread -DSANDPIT_VERSION='"fuzz"' \
+  -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
+
+define fuzzer
+$(OUT)/$(basename $(1))_replay: $(call obj,$(1) tests/fuzz/driver.c) \
+  $(call lib,$(LINK_$(call fuzz_folder,$(1)))) \
+  $(if $(filter envd,$(call fuzz_folder,$(1))),$(ENVD_TEST_OBJ))
+	@mkdir -p $$(@D)
+	$$(CC) $$(LDFLAGS_ALL) -o $$@ $(call obj,$(1) tests/fuzz/driver.c) \
+	  $(if $(filter envd,$(call fuzz_folder,$(1))),$(ENVD_TEST_OBJ)) \
+	  -Wl,--start-group $(call lib,$(LINK_$(call fuzz_folder,$(1)))) -Wl,--end-group \
+	  $(if $(filter envd,$(call fuzz_folder,$(1))),$(SYS_envd),\
+	  $(if $(filter base model mapper,$(call fuzz_folder,$(1))),$(SYS_base),$(SYS_server)))
+build/fuzz/$(notdir $(basename $(1))): $(1) $(call fuzz_src,$(call fuzz_folder,$(1))) | $(PROTO_H)
+	@mkdir -p $$(@D)
+	$$(CLANG) $$(FUZZ_FLAGS) -o $$@ $(1) $(call fuzz_src,$(call fuzz_folder,$(1))) \
+	  $(if $(filter envd,$(call fuzz_folder,$(1))),$(SYS_envd),\
+	  $(if $(filter base model mapper,$(call fuzz_folder,$(1))),$(SYS_base),$(SYS_server)))
+endef
+$(foreach t,$(FUZZ_SRC),$(eval $(call fuzzer,$(t))))
+$(foreach t,$(filter tests/fuzz/envd_%,$(FUZZ_SRC)),$(eval $(call obj,$(t)): | $(PROTO_H)))
+
+.PHONY: fuzz-replay
+fuzz-replay: $(FUZZ_REPLAY)
+
+fuzz: $(FUZZ_BIN)
+	tests/fuzz/run.sh $(SECONDS_EACH) $(FUZZ_BIN)
+
+FORMAT_FILES := $(shell git ls-files '*.c' '*.h' 2>/dev/null)
+
+ALL_OBJ := $(call obj,$(foreach f,$(FOLDERS) server envd,$(SRC_$(f))) $(UNIT_SRC) $(FUZZ_SRC) tests/fuzz/driver.c)
+-include $(ALL_OBJ:.o=.d)

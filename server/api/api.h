@@ -1,0 +1,30 @@
+/*
+ * server/api/api.h - the Platform API's and the operations listener's route tables.
+ */
+#ifndef SANDPIT_API_API_H
+#define SANDPIT_API_API_H
+
+#include <stddef.h>
+
+#include "server/auth/auth.h"
+#include "server/http/http.h"
+#include "server/lifecycle/lifecycle.h"
+#include "server/store/store.h"
+
+/* request_ctx() of every handler. */
+struct api {
+    struct lifecycle *lifecycle;
+    struct auth *auth;
+    struct store *store;
+    const char *engine_name;  /* "local", "kubernetes" */
+    const char *domain;       /* NULL: the API's `domain` is null */
+    const char *envd_version; /* what sandboxes report */
+    /* Text after the common metrics of /metrics; wired by main. May be NULL. */
+    void (*extra_metrics)(struct buf *out);
+};
+
+/* Fill ROUTES, COUNT, authorize, write_error, limits of CONFIG for the API (ops) listener. */
+void api_http_config(struct api *api, struct work_pool *workers, struct http_config *config);
+void ops_http_config(struct api *api, struct work_pool *workers, struct http_config *config);
+
+#endif

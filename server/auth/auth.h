@@ -1,0 +1,52 @@
+/*
+ * server/auth/auth.h - who is calling: API keys, scopes, and the JWT that envd trusts.
+ *
+ * Lookups are in memory and never block: an immutable set of keys, replaced within
+ * AUTH_REFRESH_MS of a change by this or another process. Any thread.
+ */
+#ifndef SANDPIT_AUTH_AUTH_H
+#define SANDPIT_AUTH_AUTH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "server/base/err.h"
+#include "server/base/hash.h"
+#include "server/model/key.h"
+#include "server/store/store.h"
+
+#define AUTH_REFRESH_MS 200 /* how old a key set may be; a revoked key is refused within it */
+
+struct auth;
+
+struct identity { /* plain data */
+    char key_id[UUID_SIZE];
+    char namespace_[NAMESPACE_SIZE];
+    char client[CLIENT_SIZE];
+    uint32_t scopes;
+};
+
+/* Loads the keys and starts the thread that keeps them fresh. STORE outlives AUTH. */
+int auth_new(struct store *store, struct auth **out, struct err *err);
+void auth_free(struct auth *auth);
+
+/*
+ * Who holds API_KEY (X-API-Key header) or, if that is NULL, AUTHORIZATION ("Bearer <token>")?
+ * Both untrusted, may be NULL. The comparison of hashes is constant-time. ERR_UNAUTHENTICATED with
+ * E2B's wording: "authorization header is missing", "authorization header is malformed", "Invalid
+ * API key, please visit …" (platform-api §2).
+ */
+int auth_check(struct auth *auth, const char *api_key, const char *authorization,
+               struct identity *out, struct err *err);
+/* ERR_FORBIDDEN when IDENTITY lacks a bit of SCOPE; the message names it. */
+int auth_scope(const struct identity *identity, uint32_t scope, struct err *err);
+
+/*
+ * A JWT (HS256) for envd: {"sub":SANDBOX_ID,"user":USER?,"iat":…,"exp":…}. USER may be NULL (no
+ * Basic header came). *OUT is to free(). Any thread.
+ */
+#define JWT_LIFE_S 300
+int auth_jwt(const uint8_t key[SHA256_BYTES], const char *sandbox_id, const char *user,
+             int64_t now_unix_s, char **out, struct err *err);
+
+#endif

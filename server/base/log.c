@@ -1,0 +1,126 @@
+#include "server/base/log.h"
+
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "server/base/mem.h"
+#include "server/base/str.h"
+#include "server/base/time.h"
+
+#define NUM_SLOTS 8
+#define NUM_SIZE 24
+#define TAIL_BYTES 4 /* room kept for `"}` and a newline */
+
+static const char *const level_names[] = {"debug", "info", "warn", "error"};
+static _Atomic int min_level = LOG_INFO;
+
+void log_set_level(enum log_level level)
+{
+    atomic_store(&min_level, (int)level);
+}
+
+int log_level_parse(const char *name, enum log_level *out)
+{
+    for (size_t i = 0; i < array_size(level_names); i++) {
+        if (str_eq(name, level_names[i])) {
+            *out = (enum log_level)i;
+            return 0;
+        }
+    }
+    return -1;
+}
+
+bool log_enabled(enum log_level level)
+{
+    return (int)level >= atomic_load(&min_level);
+}
+
+/* Append S as the inside of a JSON string; bytes that are not UTF-8 become '?'. */
+static size_t put_escaped(char *line, size_t at, size_t max, const char *s)
+{
+    bool utf8 = str_is_utf8(s, strlen(s));
+
+    for (; *s != '\0'; s++) {
+        unsigned char c = (unsigned char)*s;
+        char esc[8];
+        if (c == '"' || c == '\\')
+            snprintf(esc, sizeof(esc), "\\%c", c);
+        else if (c < 0x20)
+            snprintf(esc, sizeof(esc), "\\u%04x", c);
+        else
+            snprintf(esc, sizeof(esc), "%c", c < 0x80 || utf8 ? c : '?');
+        size_t len = strlen(esc);
+        if (at + len > max)
+            break;
+        memcpy(line + at, esc, len);
+        at += len;
+    }
+    /* never end inside a multi-byte character: a cut line stays valid UTF-8 */
+    while (*s != '\0' && at > 0 && ((unsigned char)line[at - 1] & 0x80))
+        at--;
+    return at;
+}
+
+static size_t put_pair(char *line, size_t at, size_t max, const char *key, const char *value)
+{
+    size_t start = at, key_len = strlen(key);
+
+    if (at + key_len + 8 > max)
+        return start;
+    if (at > 1)
+        line[at++] = ',';
+    line[at++] = '"';
+    memcpy(line + at, key, key_len);
+    at += key_len;
+    memcpy(line + at, "\":\"", 3);
+    at = put_escaped(line, at + 3, max - 1, value);
+    line[at++] = '"';
+    return at;
+}
+
+void log_write(enum log_level level, const char *msg, ...)
+{
+    char line[LOG_LINE_MAX], stamp[TIME_RFC3339_SIZE];
+    const size_t max = sizeof(line) - TAIL_BYTES;
+    const char *key, *value;
+    size_t at = 1;
+    va_list args;
+
+    if (!log_enabled(level))
+        return;
+    line[0] = '{';
+    time_rfc3339_ms(time_unix_ms(), stamp);
+    at = put_pair(line, at, max, "time", stamp);
+    at = put_pair(line, at, max, "level", level_names[level]);
+    at = put_pair(line, at, max, "msg", msg);
+    va_start(args, msg);
+    while ((key = va_arg(args, const char *)) != NULL) {
+        value = va_arg(args, const char *);
+        if (value != NULL)
+            at = put_pair(line, at, max, key, value);
+    }
+    va_end(args);
+    line[at++] = '}';
+    line[at++] = '\n';
+    if (write(STDERR_FILENO, line, at) < 0)
+        return; /* nobody reads the log: nowhere to say so */
+}
+
+void log_err(enum log_level level, const char *msg, const char *id, const struct err *err)
+{
+    log_write(level, msg, "error", err->msg, "error_code", err_code_name(err->code), "detail",
+              err->detail[0] != '\0' ? err->detail : NULL, "sandbox_id", id, (char *)0);
+}
+
+const char *log_num(long long value)
+{
+    static __thread char slots[NUM_SLOTS][NUM_SIZE];
+    static __thread unsigned next;
+    char *slot = slots[next++ % NUM_SLOTS];
+
+    snprintf(slot, NUM_SIZE, "%lld", value);
+    return slot;
+}

@@ -1,0 +1,94 @@
+/*
+ * server/engine/engine.h - the contract between lifecycle and what runs sandboxes.
+ *
+ * Functions block and run on workers only; `dial` alone is asynchronous and runs on a loop. An
+ * engine serialises nothing: lifecycle never calls two functions for one id at once (dial
+ * excepted). On failure nothing is left behind. A NULL slot means this engine cannot do it;
+ * lifecycle answers ERR_UNSUPPORTED with the engine's name.
+ */
+#ifndef SANDPIT_ENGINE_ENGINE_H
+#define SANDPIT_ENGINE_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "server/base/buf.h"
+#include "server/base/err.h"
+#include "server/loop/loop.h"
+#include "server/model/sandbox.h"
+
+#define ENVD_PORT 49983
+
+/* What create needs. All pointers borrowed for the call. */
+struct engine_spec {
+    const char *id;
+    const char *template_id;
+    uint32_t cpu_count;
+    uint32_t memory_mb;
+    uint32_t disk_mb;
+    uint32_t pids_max;
+    bool internet;
+    /*
+     * JSON that envd gets before it serves, over a pipe, never argv or environment; the fields are
+     * those of envd's POST /init (envd-api.md 7.3) and "jwtKey" (64 hex digits), "sandboxID",
+     * "templateID". Holds secrets.
+     */
+    const char *envd_config;
+};
+
+/* What create gives back and adopt needs: opaque text of the engine, owned, to free(). */
+struct engine_sandbox {
+    char *engine_data;
+};
+
+/* A sandbox found by list. Borrowed during the callback. */
+typedef void (*engine_list_fn)(void *ctx, const char *id, const char *engine_data);
+
+/*
+ * dial's answer, on the loop that asked: FD is a non-blocking socket whose connect has begun (the
+ * callee owns it and waits for writability), or -1 with ERR set: ERR_NOT_FOUND no such sandbox.
+ */
+typedef void (*engine_dial_fn)(void *ctx, int fd, const struct err *err);
+
+/* An init that ended by itself. Called on a thread of the engine; must not block. */
+typedef void (*engine_exit_fn)(void *ctx, const char *id);
+
+struct engine;
+
+struct engine_ops {
+    const char *name;
+    /* Worker. 0 and *OUT, or -1: ERR_LIMIT no room, ERR_NOT_FOUND template, ERR_INTERNAL … */
+    int (*create)(struct engine *engine, const struct engine_spec *spec,
+                  struct engine_sandbox *out, struct err *err);
+    /* Worker. End it and remove all of it. Unknown ids succeed: destroy may be repeated. */
+    int (*destroy)(struct engine *engine, const char *id, const char *engine_data,
+                   struct err *err);
+    /* Worker, at start-up. Take over one that an earlier process created. ERR_NOT_FOUND: gone. */
+    int (*adopt)(struct engine *engine, const char *id, const char *engine_data, struct err *err);
+    /* Worker. Everything that exists, adopted or not. */
+    int (*list)(struct engine *engine, engine_list_fn fn, void *ctx, struct err *err);
+    /* Loop thread. CB is called exactly once, later, on LOOP. IPV6: connect to [::1]. */
+    void (*dial)(struct engine *engine, struct loop *loop, const char *id, uint16_t port,
+                 bool ipv6, engine_dial_fn cb, void *ctx);
+    /* Worker. Switch egress. */
+    int (*set_internet)(struct engine *engine, const char *id, bool on, struct err *err);
+    /* Worker. Stop and go on, memory kept. */
+    int (*freeze)(struct engine *engine, const char *id, struct err *err);
+    int (*thaw)(struct engine *engine, const char *id, struct err *err);
+    void (*free)(struct engine *engine);
+};
+
+/* Embedded in each engine's own struct. */
+struct engine {
+    const struct engine_ops *ops;
+    engine_exit_fn on_exit; /* set by lifecycle before the first create or adopt */
+    void *on_exit_ctx;
+};
+
+/* One line of `sandpit doctor`. Text is static or owned by the callee until it returns. */
+enum check_state { CHECK_OK, CHECK_WARN, CHECK_FAIL };
+typedef void (*engine_check_fn)(void *ctx, const char *name, enum check_state state,
+                                const char *found, const char *remedy);
+
+#endif

@@ -1,0 +1,110 @@
+/*
+ * server/http/http.h - the Platform API's HTTP on h2o: one static route table, requests, replies.
+ *
+ * Loop thread only, except reply_* which also may be called on the loop after the handler has
+ * returned (request_defer). A handler parses, calls, encodes; it never blocks. HTTP/1.1 only.
+ * Refused before any handler runs, with the connection closed: Content-Length with
+ * Transfer-Encoding, repeated Host or Content-Length, obs-fold (RFC 9112 sections 5.2, 6.1, 6.3).
+ */
+#ifndef SANDPIT_HTTP_HTTP_H
+#define SANDPIT_HTTP_HTTP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "server/base/err.h"
+#include "server/base/json.h"
+#include "server/loop/loop.h"
+#include "server/loop/work.h"
+
+struct request;
+struct reply;
+struct http_server;
+struct st_h2o_socket_t;
+
+#define REQUEST_ID_SIZE 40
+
+/*
+ * Answer now with reply_* and return 0, or keep request_defer()'s reply and return 0, or return -1
+ * with *ERR set: the router then sends it.
+ */
+typedef int (*route_fn)(struct request *req, struct err *err);
+
+/* PATH is like "/sandboxes/{sandboxID}/pause"; a parameter is one whole segment. */
+struct route {
+    const char *method;
+    const char *path;
+    uint32_t scope; /* 0: no key needed; else passed to authorize */
+    route_fn handler; /* NULL: exists in the contract, not built: 501 naming "METHOD PATH" */
+};
+
+struct http_config {
+    const char *name; /* "api", "ops": for the log and metrics */
+    const struct route *routes;
+    size_t route_count;
+    /* NULL: every scope passes. ERR_UNAUTHENTICATED or ERR_FORBIDDEN. May request_set_user(). */
+    int (*authorize)(void *ctx, struct request *req, uint32_t scope, struct err *err);
+    /* The status and body of an error; sets both through reply_json. NULL: text/plain. */
+    void (*write_error)(struct reply *reply, const struct err *err);
+    void *ctx; /* request_ctx() */
+    struct work_pool *workers;
+    size_t body_max_bytes;
+    uint64_t idle_timeout_ms;    /* keep-alive */
+    uint64_t request_timeout_ms; /* head and body of a request, from its first byte */
+};
+
+/* One per loop. CONFIG is borrowed for the server's life. */
+struct http_server *http_server_new(const struct http_config *config, struct loop *loop);
+/* Take over a connected socket of this loop (TLS done, if any). What it has read is kept. */
+void http_server_accept(struct http_server *server, struct st_h2o_socket_t *sock);
+/* No further requests: idle connections close, running ones finish and then close. */
+void http_server_drain(struct http_server *server);
+/* Requests not answered yet. */
+size_t http_server_active(const struct http_server *server);
+void http_server_free(struct http_server *server);
+
+/* Borrowed until the handler returns. NULL when absent. */
+const char *request_param(const struct request *req, const char *name); /* percent-decoded */
+const char *request_query(const struct request *req, const char *name); /* decoded, first value */
+/* The query value as it came, not decoded; *LEN its length. */
+const char *request_query_raw(const struct request *req, const char *name, size_t *len);
+const char *request_header(const struct request *req, const char *name); /* lower-case name */
+const char *request_body(const struct request *req, size_t *len);
+/* The body as a JSON object (empty body: empty object). NULL with ERR_INVALID. New reference. */
+json_t *request_json(const struct request *req, struct err *err);
+const char *request_method(const struct request *req);
+const char *request_path(const struct request *req); /* without the query */
+const char *request_id(const struct request *req);
+void *request_ctx(const struct request *req);
+struct work_pool *request_workers(const struct request *req);
+/* Whoever authorize found; copied, at most REQUEST_USER_MAX bytes. */
+#define REQUEST_USER_MAX 512
+void request_set_user(struct request *req, const void *user, size_t size);
+const void *request_user(const struct request *req);
+
+/* The reply, to be sent later on this loop. One reference; it outlives the client. */
+struct reply *request_defer(struct request *req);
+/* The reply of a handler that answers at once. Borrowed. */
+struct reply *request_reply(struct request *req);
+void reply_unref(struct reply *reply);
+/* The client is gone, so work for it may stop. */
+bool reply_client_gone(const struct reply *reply);
+/* Before the body. NAME lower case, both copied. */
+void reply_header(struct reply *reply, const char *name, const char *value);
+/* Exactly one of these ends a reply. */
+void reply_empty(struct reply *reply, int status);
+void reply_json(struct reply *reply, int status, json_t *json); /* takes the reference */
+void reply_bytes(struct reply *reply, int status, const char *content_type, const void *data,
+                 size_t len); /* copied */
+void reply_err(struct reply *reply, const struct err *err); /* by write_error; logs it once */
+
+/* Counters for /metrics, summed over loops. Any thread. */
+struct http_stats {
+    uint64_t requests;
+    uint64_t by_class[6]; /* [2] = 2xx … */
+    uint64_t duration_us_sum;
+};
+void http_stats_get(const char *name, struct http_stats *out);
+
+#endif

@@ -1,0 +1,112 @@
+/*
+ * server/lifecycle/lifecycle.h - the life of sandboxes: intent in the store, then the engine, then
+ * the outcome in the store.
+ *
+ * Functions marked [worker] block; [any] ones answer from memory and never block. Calls for one
+ * sandbox are serialised here. "Another namespace's sandbox" is ERR_NOT_FOUND.
+ */
+#ifndef SANDPIT_LIFECYCLE_LIFECYCLE_H
+#define SANDPIT_LIFECYCLE_LIFECYCLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "server/base/err.h"
+#include "server/base/hash.h"
+#include "server/base/json.h"
+#include "server/engine/engine.h"
+#include "server/loop/work.h"
+#include "server/model/sandbox.h"
+#include "server/model/template.h"
+#include "server/store/store.h"
+
+struct lifecycle;
+
+/* A sandbox ended. Called on any thread, must not block: the proxy cuts its connections. */
+typedef void (*lifecycle_end_fn)(void *ctx, const char *id);
+
+struct lifecycle_config {
+    struct engine *engine;
+    struct store *store;
+    struct work_pool *workers;
+    struct secret master;
+    lifecycle_end_fn on_end;
+    void *on_end_ctx;
+};
+
+/*
+ * Load the store, adopt what lives, finish what was begun (CREATING and KILLING rows are
+ * destroyed), destroy what the engine has and the store does not, then arm the timeouts.
+ * [start-up thread, blocks] ENGINE and STORE outlive it.
+ */
+int lifecycle_new(const struct lifecycle_config *config, struct lifecycle **out, struct err *err);
+/* Stop timeouts; sandboxes stay. */
+void lifecycle_free(struct lifecycle *lifecycle);
+
+struct lifecycle_create { /* borrowed for the call */
+    const char *namespace_;
+    const char *client;
+    const char *template_ref; /* as the client wrote it */
+    int64_t timeout_s;
+    bool secure;
+    bool auto_pause;
+    bool auto_resume;
+    bool internet;
+    bool internet_set;
+    bool private_traffic;
+    const json_t *metadata; /* object of strings or NULL */
+    const json_t *env;
+    const json_t *network;
+};
+
+/* [worker] *OUT is owned (sandbox_clear). ERR_INVALID, ERR_NOT_FOUND template, ERR_LIMIT … */
+int lifecycle_create(struct lifecycle *lifecycle, const struct lifecycle_create *request,
+                     struct sandbox *out, struct err *err);
+/* [worker] NAMESPACE_ NULL: the operator or a timer. ERR_NOT_FOUND. */
+int lifecycle_kill(struct lifecycle *lifecycle, const char *namespace_, const char *id,
+                   enum sandbox_end why, struct err *err);
+/* [worker] New end = now + TIMEOUT_MS; EXTEND_ONLY: never earlier than it was. 0 kills it. */
+int lifecycle_set_timeout(struct lifecycle *lifecycle, const char *namespace_, const char *id,
+                          int64_t timeout_ms, bool extend_only, struct err *err);
+/* [worker] Extend, or resume a paused one (*RESUMED). *OUT owned. */
+int lifecycle_connect(struct lifecycle *lifecycle, const char *namespace_, const char *id,
+                      int64_t timeout_ms, bool *resumed, struct sandbox *out, struct err *err);
+
+/* [any] *OUT owned. */
+int lifecycle_get(struct lifecycle *lifecycle, const char *namespace_, const char *id,
+                  struct sandbox *out, struct err *err);
+/* [any] Copies of all visible sandboxes of NAMESPACE_ (NULL: all), newest start first; owned. */
+int lifecycle_list(struct lifecycle *lifecycle, const char *namespace_, struct sandbox **out,
+                   size_t *count, struct err *err);
+void sandbox_list_free(struct sandbox *list, size_t count);
+
+/* [any] Templates visible to NAMESPACE_; for now the built-in base. */
+int lifecycle_template_get(struct lifecycle *lifecycle, const char *namespace_, const char *ref,
+                           struct template *out, struct err *err);
+
+/* What the proxy needs to know of a sandbox. */
+struct lifecycle_route {
+    bool running;
+    bool private_traffic;
+    char traffic_token[SHA256_HEX_SIZE];
+    uint8_t jwt_key[SHA256_BYTES];
+    int64_t started_unix_ms; /* with the id: which run; connections are never shared across runs */
+};
+/* [any] ERR_NOT_FOUND. */
+int lifecycle_route(struct lifecycle *lifecycle, const char *id, struct lifecycle_route *out,
+                    struct err *err);
+struct engine *lifecycle_engine(struct lifecycle *lifecycle);
+
+/* Derived, so never stored: HMAC-SHA256 of the master secret, 64 hex digits. [any] */
+void lifecycle_envd_token(struct lifecycle *lifecycle, const char *id, char out[SHA256_HEX_SIZE]);
+void lifecycle_traffic_token(struct lifecycle *lifecycle, const char *id,
+                             char out[SHA256_HEX_SIZE]);
+
+struct lifecycle_stats {
+    size_t running, paused;
+    uint64_t created, create_failed, killed, timed_out;
+};
+void lifecycle_stats_get(struct lifecycle *lifecycle, struct lifecycle_stats *out);
+
+#endif

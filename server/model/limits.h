@@ -1,0 +1,31 @@
+/*
+ * server/model/limits.h - every number that bounds what a client may ask for, with its unit.
+ *
+ * docs/limits.md lists them for users.
+ */
+#ifndef SANDPIT_MODEL_LIMITS_H
+#define SANDPIT_MODEL_LIMITS_H
+
+#define SANDBOX_TIMEOUT_DEFAULT_S 300   /* POST /v2/sandboxes without "timeout" */
+#define SANDBOX_TIMEOUT_V1_DEFAULT_S 15 /* POST /sandboxes without "timeout" */
+#define SANDBOX_TIMEOUT_MAX_S 86400     /* longest life from now: 24 h */
+#define SANDBOX_REFRESH_MIN_S 15
+#define SANDBOX_REFRESH_MAX_S 3600
+
+#define SANDBOX_CPU_DEFAULT 2         /* cores */
+#define SANDBOX_MEMORY_DEFAULT_MB 1024
+#define SANDBOX_DISK_DEFAULT_MB 10240 /* reported; see docs/limits.md */
+#define SANDBOX_PIDS_MAX 4096         /* processes and threads in one sandbox */
+
+#define METADATA_ENTRIES_MAX 128
+#define METADATA_BYTES_MAX 65536 /* keys and values together */
+#define ENV_ENTRIES_MAX 1024
+#define ENV_BYTES_MAX 262144
+#define LIST_LIMIT_MAX 100
+#define SANDBOX_COUNT_MAX 4000 /* on one server */
+
+#define API_BODY_MAX_BYTES (1024 * 1024)
+#define HEAD_MAX_BYTES (64 * 1024) /* request line and headers together */
+#define HEAD_FIELDS_MAX 100        /* header fields */
+
+#endif

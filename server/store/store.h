@@ -1,0 +1,63 @@
+/*
+ * server/store/store.h - durable state in SQLite (WAL) under the state folder.
+ *
+ * Blocking: workers and start-up only. One connection behind one mutex; safe from any worker.
+ * Another process (`sandpit key …`) may write at the same time. State before action, outcome after:
+ * each call is one transaction and may be repeated.
+ */
+#ifndef SANDPIT_STORE_STORE_H
+#define SANDPIT_STORE_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "server/base/err.h"
+#include "server/base/hash.h"
+#include "server/model/key.h"
+#include "server/model/sandbox.h"
+
+struct store;
+
+/*
+ * Open or create STATE_DIR/sandpit.db (0600) and migrate it. ERR_INVALID for a database of a newer
+ * version, ERR_BUSY when it stays locked, ERR_NO_SPACE.
+ */
+int store_open(const char *state_dir, struct store **out, struct err *err);
+void store_close(struct store *store);
+/* Cheap probe for /readyz: a read works. */
+int store_check(struct store *store, struct err *err);
+
+/* Insert or replace the row of SANDBOX->id. */
+int store_sandbox_put(struct store *store, const struct sandbox *sandbox, struct err *err);
+/* Change state only. ERR_NOT_FOUND. */
+int store_sandbox_state(struct store *store, const char *id, enum sandbox_state state,
+                        struct err *err);
+/* Change the end time only. ERR_NOT_FOUND. */
+int store_sandbox_end(struct store *store, const char *id, int64_t end_unix_ms, struct err *err);
+/* Remove; an unknown id succeeds. */
+int store_sandbox_delete(struct store *store, const char *id, struct err *err);
+/* Every row. *OUT is an array of *COUNT to sandbox_clear each and free(). */
+int store_sandbox_list(struct store *store, struct sandbox **out, size_t *count, struct err *err);
+
+/* Keys. Writes are synced to disk before they return: a revoked key stays revoked. */
+int store_key_add(struct store *store, const struct key *key, struct err *err); /* ERR_EXISTS */
+int store_key_revoke(struct store *store, const char *id, struct err *err); /* ERR_NOT_FOUND */
+int store_key_expire(struct store *store, const char *id, int64_t expires_unix_ms,
+                     struct err *err); /* ERR_NOT_FOUND */
+/* Every key, newest first, to free(). */
+int store_key_list(struct store *store, struct key **out, size_t *count, struct err *err);
+/* A number that changes whenever any process has committed (PRAGMA data_version and our own). */
+int store_version(struct store *store, uint64_t *out, struct err *err);
+
+/* Small named values. store_meta_get: *OUT to free(), NULL when absent. */
+int store_meta_get(struct store *store, const char *name, char **out, struct err *err);
+int store_meta_set(struct store *store, const char *name, const char *value, struct err *err);
+
+/*
+ * STATE_DIR/master.key: 32 random bytes as hex, mode 0600, made on first use. Sandbox tokens and
+ * JWT keys derive from it. ERR_INVALID when it is malformed (it is never replaced).
+ */
+int store_master_secret(const char *state_dir, struct secret *out, struct err *err);
+
+#endif
