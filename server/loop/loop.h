@@ -32,7 +32,7 @@ void loop_post(struct loop *loop, struct loop_msg *msg);
 struct loop *loop_current(void);
 /* For http and proxy, the only other users of h2o.h. */
 struct st_h2o_evloop_t *loop_h2o(struct loop *loop);
-/* The loop's cached monotonic time. Loop thread. */
+/* Monotonic milliseconds, the clock of timers. Loop thread. */
 int64_t loop_now_ms(struct loop *loop);
 
 /* A one-shot timer; embed it, zeroed. Loop thread only. */
