@@ -31,7 +31,8 @@ struct host_target {
  * Parse HOST (HOST_LEN bytes, untrusted, no NUL needed) under DOMAIN ("box.test" or
  * "box.test:3443"; its port is ignored; NULL: any domain). ID_HEADER and PORT_HEADER are the values
  * of E2b-Sandbox-Id and E2b-Sandbox-Port, NULL when absent; they count only on "sandbox.<domain>",
- * "localhost" and IP literals, never override a per-sandbox host. A trailing dot, letter case and
+ * "localhost" and IP literals, never override a per-sandbox host. A label without a port must be a
+ * whole id ('i' and 20 of [a-z0-9]). A trailing dot, letter case and
  * ":port" of HOST are ignored. "api.<domain>" is HOST_API.
  * Returns 0 and fills *OUT, or -1 with *ERR set and *OUT untouched; msg is routing.md's body:
  *   ERR_INVALID "Invalid host", "Invalid sandbox ID", "missing header", "Invalid sandbox port"
