@@ -122,6 +122,15 @@ static bool run_messages(struct loop *loop, bool *stopping)
     return any;
 }
 
+/*
+ * A write that completed at once inside a message or timer: h2o calls back for it only after it has
+ * polled, so that poll must not wait.
+ */
+static bool h2o_has_callbacks(const struct loop *loop)
+{
+    return loop->evloop->_pending_as_client != NULL || loop->evloop->_pending_as_server != NULL;
+}
+
 void loop_run(struct loop *loop)
 {
     bool stopping = false;
@@ -138,7 +147,7 @@ void loop_run(struct loop *loop)
         /* After messages or timers ran there may be new posts of our own, for which nobody wakes.
          */
         pthread_mutex_lock(&loop->lock);
-        wait_ms = loop->head != NULL || loop->stopping
+        wait_ms = loop->head != NULL || loop->stopping || h2o_has_callbacks(loop)
                       ? 0
                       : timer_heap_wait_ms(&loop->timers, time_mono_ms());
         pthread_mutex_unlock(&loop->lock);
