@@ -35,6 +35,9 @@ endif
 CFLAGS_ALL := $(BASE_FLAGS) $(WARN) $(FLAGS_$(BUILD)) $(CFLAGS)
 LDFLAGS_ALL := -pthread $(LDFLAGS_$(BUILD)) $(LDFLAGS)
 
+# V=1 shows whole commands.
+Q := $(if $(V),,@)
+
 FOLDERS := base model mapper loop store auth engine local kubernetes build lifecycle http proxy api
 SRC_base := $(wildcard server/base/*.c)
 SRC_model := $(wildcard server/model/*.c)
@@ -85,34 +88,39 @@ SYS_envd := -lprotobuf-c -ljansson -lsodium -lz
 
 $(OUT)/sandpit: $(call obj,$(SRC_server)) $(call lib,$(LINK_server))
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) -o $@ $(call obj,$(SRC_server)) \
+	@echo '  CC $@'
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(call obj,$(SRC_server)) \
 	  -Wl,--start-group $(call lib,$(LINK_server)) -Wl,--end-group $(SYS_server)
 
 $(OUT)/envd: $(call obj,$(SRC_envd)) $(PROTO_O) $(call lib,base)
 	@mkdir -p $(@D)
-	$(CC) -pthread $(ENVD_LD_$(BUILD)) -o $@ $(call obj,$(SRC_envd)) $(PROTO_O) \
+	@echo '  CC $@'
+	$(Q)$(CC) -pthread $(ENVD_LD_$(BUILD)) -o $@ $(call obj,$(SRC_envd)) $(PROTO_O) \
 	  $(call lib,base) $(SYS_envd)
 
 define library
 $(OUT)/lib$(1).a: $(call obj,$(SRC_$(1)))
 	@mkdir -p $$(@D)
 	@rm -f $$@
-	$(AR) rcs $$@ $$^
+	$$(Q)$(AR) rcs $$@ $$^
 endef
 $(foreach f,$(FOLDERS),$(if $(SRC_$(f)),$(eval $(call library,$(f)))))
 
 $(OUT)/obj/%.o: %.c build.mk
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+	@echo '  CC $@'
+	$(Q)$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
 $(call obj,$(SRC_envd)): | $(PROTO_H)
 
 $(OUT)/gen/openapi/%.pb-c.c $(OUT)/gen/openapi/%.pb-c.h &: openapi/%.proto
 	@mkdir -p $(@D)
-	protoc-c --proto_path=. --c_out=$(OUT)/gen $<
+	@echo '  PROTOC $@'
+	$(Q)protoc-c --proto_path=. --c_out=$(OUT)/gen $<
 
 $(OUT)/gen/openapi/%.pb-c.o: $(OUT)/gen/openapi/%.pb-c.c
-	$(CC) $(filter-out -Werror $(WARN),$(CFLAGS_ALL)) -c -o $@ $<
+	@echo '  CC $@'
+	$(Q)$(CC) $(filter-out -Werror $(WARN),$(CFLAGS_ALL)) -c -o $@ $<
 
 # Unit tests: tests/unit/<folder>/<name>_test.c links that folder and those below it.
 # tests/unit/envd/ links envd's objects without its main.
@@ -125,7 +133,8 @@ define unit
 $(OUT)/$(basename $(1)): $(call obj,$(1)) $(call lib,$(LINK_$(call unit_folder,$(1)))) \
   $(if $(filter envd,$(call unit_folder,$(1))),$(ENVD_TEST_OBJ))
 	@mkdir -p $$(@D)
-	$$(CC) $$(LDFLAGS_ALL) -o $$@ $(call obj,$(1)) \
+	@echo '  LD $$@'
+	$$(Q)$$(CC) $$(LDFLAGS_ALL) -o $$@ $(call obj,$(1)) \
 	  $(if $(filter envd,$(call unit_folder,$(1))),$(ENVD_TEST_OBJ)) \
 	  -Wl,--start-group $(call lib,$(LINK_$(call unit_folder,$(1)))) -Wl,--end-group \
 	  -lcmocka $(if $(filter envd,$(call unit_folder,$(1))),$(SYS_envd),\
@@ -154,14 +163,16 @@ $(OUT)/$(basename $(1))_replay: $(call obj,$(1) tests/fuzz/driver.c) \
   $(call lib,$(LINK_$(call fuzz_folder,$(1)))) \
   $(if $(filter envd,$(call fuzz_folder,$(1))),$(ENVD_TEST_OBJ))
 	@mkdir -p $$(@D)
-	$$(CC) $$(LDFLAGS_ALL) -o $$@ $(call obj,$(1) tests/fuzz/driver.c) \
+	@echo '  LD $$@'
+	$$(Q)$$(CC) $$(LDFLAGS_ALL) -o $$@ $(call obj,$(1) tests/fuzz/driver.c) \
 	  $(if $(filter envd,$(call fuzz_folder,$(1))),$(ENVD_TEST_OBJ)) \
 	  -Wl,--start-group $(call lib,$(LINK_$(call fuzz_folder,$(1)))) -Wl,--end-group \
 	  $(if $(filter envd,$(call fuzz_folder,$(1))),$(SYS_envd),\
 	  $(if $(filter base model mapper,$(call fuzz_folder,$(1))),$(SYS_base),$(SYS_server)))
 build/fuzz/$(notdir $(basename $(1))): $(1) $(call fuzz_src,$(call fuzz_folder,$(1))) | $(PROTO_H)
 	@mkdir -p $$(@D)
-	$$(CLANG) $$(FUZZ_FLAGS) -o $$@ $(1) $(call fuzz_src,$(call fuzz_folder,$(1))) \
+	@echo '  FUZZ $$@'
+	$$(Q)$$(CLANG) $$(FUZZ_FLAGS) -o $$@ $(1) $(call fuzz_src,$(call fuzz_folder,$(1))) \
 	  $(if $(filter envd,$(call fuzz_folder,$(1))),$(SYS_envd),\
 	  $(if $(filter base model mapper,$(call fuzz_folder,$(1))),$(SYS_base),$(SYS_server)))
 endef
