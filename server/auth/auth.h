@@ -29,6 +29,8 @@ struct identity { /* plain data */
 /* Loads the keys and starts the thread that keeps them fresh. STORE outlives AUTH. */
 int auth_new(struct store *store, struct auth **out, struct err *err);
 void auth_free(struct auth *auth);
+/* Blocks. Reload now if the store has changed: right after a write of this process. */
+int auth_refresh(struct auth *auth, struct err *err);
 
 /*
  * Who holds API_KEY (X-API-Key header) or, if that is NULL, AUTHORIZATION ("Bearer <token>")?

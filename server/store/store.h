@@ -21,7 +21,8 @@ struct store;
 
 /*
  * Open or create STATE_DIR/sandpit.db (0600) and migrate it. ERR_INVALID for a database of a newer
- * version, ERR_BUSY when it stays locked, ERR_NO_SPACE.
+ * version, ERR_BUSY when it stays locked, ERR_NO_SPACE. STATE_DIR here and below is the folder
+ * "db" in --state-dir, the only one the unprivileged server may write.
  */
 int store_open(const char *state_dir, struct store **out, struct err *err);
 void store_close(struct store *store);
@@ -42,12 +43,15 @@ int store_sandbox_list(struct store *store, struct sandbox **out, size_t *count,
 
 /* Keys. Writes are synced to disk before they return: a revoked key stays revoked. */
 int store_key_add(struct store *store, const struct key *key, struct err *err); /* ERR_EXISTS */
-int store_key_revoke(struct store *store, const char *id, struct err *err); /* ERR_NOT_FOUND */
+int store_key_revoke(struct store *store, const char *id, struct err *err);     /* ERR_NOT_FOUND */
 int store_key_expire(struct store *store, const char *id, int64_t expires_unix_ms,
                      struct err *err); /* ERR_NOT_FOUND */
 /* Every key, newest first, to free(). */
 int store_key_list(struct store *store, struct key **out, size_t *count, struct err *err);
-/* A number that changes whenever any process has committed (PRAGMA data_version and our own). */
+/*
+ * A number that changes whenever another process has committed anything (PRAGMA data_version) or
+ * this one has changed a key.
+ */
 int store_version(struct store *store, uint64_t *out, struct err *err);
 
 /* Small named values. store_meta_get: *OUT to free(), NULL when absent. */

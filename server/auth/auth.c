@@ -1,0 +1,254 @@
+#include "server/auth/auth.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+#include "server/base/log.h"
+#include "server/base/mem.h"
+#include "server/base/time.h"
+
+#define INVALID_KEY                                                                                \
+    "Invalid API key, please visit https://e2b.dev/docs/api-key for more information.\n"
+
+/* Keys sorted by SHA-256; never changed once published. */
+struct key_set {
+    struct key *keys;
+    size_t count;
+};
+
+struct auth {
+    struct store *store;
+    pthread_rwlock_t lock; /* guards the pointer `set`; held for a lookup or a swap, no longer */
+    struct key_set *set;
+    pthread_t thread;
+    pthread_mutex_t wake_lock; /* guards `stopping` */
+    pthread_cond_t wake;
+    bool stopping;
+    pthread_mutex_t load_lock; /* one reload at a time; guards `version` */
+    uint64_t version;          /* of the store when `set` was read */
+};
+
+static void key_set_free(struct key_set *set)
+{
+    if (set == NULL)
+        return;
+    free(set->keys);
+    free(set);
+}
+
+static int by_hash(const void *a, const void *b)
+{
+    return memcmp(((const struct key *)a)->sha256, ((const struct key *)b)->sha256, SHA256_BYTES);
+}
+
+/* Read the keys and publish them. The version is read first: a change in between reloads again. */
+static int reload(struct auth *auth, uint64_t version, struct err *err)
+{
+    struct key_set *set = mem_zalloc(sizeof(*set)), *old;
+
+    if (store_key_list(auth->store, &set->keys, &set->count, err) < 0) {
+        free(set);
+        return -1;
+    }
+    if (set->count > 0)
+        qsort(set->keys, set->count, sizeof(set->keys[0]), by_hash);
+    pthread_rwlock_wrlock(&auth->lock);
+    old = auth->set;
+    auth->set = set;
+    pthread_rwlock_unlock(&auth->lock);
+    auth->version = version;
+    key_set_free(old);
+    return 0;
+}
+
+int auth_refresh(struct auth *auth, struct err *err)
+{
+    uint64_t version;
+    int rc;
+
+    pthread_mutex_lock(&auth->load_lock);
+    rc = store_version(auth->store, &version, err);
+    if (rc == 0 && (auth->set == NULL || version != auth->version))
+        rc = reload(auth, version, err);
+    pthread_mutex_unlock(&auth->load_lock);
+    return rc;
+}
+
+/* Sleep AUTH_REFRESH_MS or until told to stop. */
+static bool wait_for_stop(struct auth *auth)
+{
+    struct timespec until;
+    bool stopping;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += AUTH_REFRESH_MS * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    pthread_mutex_lock(&auth->wake_lock);
+    while (!auth->stopping &&
+           pthread_cond_timedwait(&auth->wake, &auth->wake_lock, &until) != ETIMEDOUT)
+        ;
+    stopping = auth->stopping;
+    pthread_mutex_unlock(&auth->wake_lock);
+    return stopping;
+}
+
+static void *refresh_main(void *arg)
+{
+    struct auth *auth = arg;
+    bool failing = false;
+
+    while (!wait_for_stop(auth)) {
+        struct err err = {0};
+        bool failed = auth_refresh(auth, &err) < 0;
+        if (failed && !failing)
+            log_err(LOG_ERROR, "keys cannot be read; the last ones stay in use", NULL, &err);
+        else if (!failed && failing)
+            log_info("keys can be read again");
+        failing = failed;
+    }
+    return NULL;
+}
+
+static void init_locks(struct auth *auth)
+{
+    pthread_condattr_t attr;
+
+    pthread_rwlock_init(&auth->lock, NULL);
+    pthread_mutex_init(&auth->wake_lock, NULL);
+    pthread_mutex_init(&auth->load_lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&auth->wake, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
+static void destroy(struct auth *auth)
+{
+    key_set_free(auth->set);
+    pthread_cond_destroy(&auth->wake);
+    pthread_mutex_destroy(&auth->load_lock);
+    pthread_mutex_destroy(&auth->wake_lock);
+    pthread_rwlock_destroy(&auth->lock);
+    free(auth);
+}
+
+int auth_new(struct store *store, struct auth **out, struct err *err)
+{
+    struct auth *auth = mem_zalloc(sizeof(*auth));
+    int rc;
+
+    auth->store = store;
+    init_locks(auth);
+    if (auth_refresh(auth, err) < 0) {
+        destroy(auth);
+        return -1;
+    }
+    rc = pthread_create(&auth->thread, NULL, refresh_main, auth);
+    if (rc != 0) {
+        destroy(auth);
+        return err_sys(err, rc, "cannot start the key thread");
+    }
+    pthread_setname_np(auth->thread, "keys");
+    *out = auth;
+    return 0;
+}
+
+void auth_free(struct auth *auth)
+{
+    if (auth == NULL)
+        return;
+    pthread_mutex_lock(&auth->wake_lock);
+    auth->stopping = true;
+    pthread_cond_signal(&auth->wake);
+    pthread_mutex_unlock(&auth->wake_lock);
+    pthread_join(auth->thread, NULL);
+    destroy(auth);
+}
+
+/*
+ * First key of SET whose hash begins like SHA256. The search's time depends on a prefix of a hash
+ * of 160 random bits, which helps nobody to find them; the deciding comparison is constant-time.
+ */
+static const struct key *find(const struct key_set *set, const uint8_t sha256[SHA256_BYTES])
+{
+    enum { INDEX_BYTES = 8 };
+    size_t low = 0, high = set->count;
+
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (memcmp(set->keys[mid].sha256, sha256, INDEX_BYTES) < 0)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    for (; low < set->count && memcmp(set->keys[low].sha256, sha256, INDEX_BYTES) == 0; low++) {
+        if (hash_equal(set->keys[low].sha256, sha256, SHA256_BYTES))
+            return &set->keys[low];
+    }
+    return NULL;
+}
+
+/* The token of "Bearer <token>", or NULL. */
+static const char *bearer_token(const char *authorization)
+{
+    static const char scheme[] = "Bearer ";
+
+    if (strncasecmp(authorization, scheme, strlen(scheme)) != 0)
+        return NULL;
+    authorization += strlen(scheme);
+    while (*authorization == ' ')
+        authorization++;
+    return *authorization != '\0' ? authorization : NULL;
+}
+
+static void identify(const struct key *key, struct identity *out)
+{
+    memset(out, 0, sizeof(*out));
+    memcpy(out->key_id, key->id, sizeof(out->key_id));
+    memcpy(out->namespace_, key->namespace_, sizeof(out->namespace_));
+    memcpy(out->client, key->client, sizeof(out->client));
+    out->scopes = key->scopes;
+}
+
+int auth_check(struct auth *auth, const char *api_key, const char *authorization,
+               struct identity *out, struct err *err)
+{
+    const char *text = api_key;
+    uint8_t sha256[SHA256_BYTES];
+    const struct key *key;
+    bool usable = false;
+
+    if (text == NULL && authorization == NULL)
+        return err_set(err, ERR_UNAUTHENTICATED, "authorization header is missing");
+    if (text == NULL && (text = bearer_token(authorization)) == NULL)
+        return err_set(err, ERR_UNAUTHENTICATED, "authorization header is malformed");
+    if (key_text_hash(text, strlen(text), sha256) < 0)
+        return err_set(err, ERR_UNAUTHENTICATED, INVALID_KEY "Invalid API key format");
+    pthread_rwlock_rdlock(&auth->lock);
+    key = find(auth->set, sha256);
+    if (key != NULL && key_usable(key, time_unix_ms())) {
+        identify(key, out);
+        usable = true;
+    }
+    pthread_rwlock_unlock(&auth->lock);
+    if (!usable)
+        return err_set(err, ERR_UNAUTHENTICATED,
+                       INVALID_KEY "Cannot get the team for the given API key");
+    return 0;
+}
+
+int auth_scope(const struct identity *identity, uint32_t scope, struct err *err)
+{
+    uint32_t missing = scope & ~identity->scopes;
+    char name[16];
+
+    if (missing == 0)
+        return 0;
+    key_scopes_format(missing, name);
+    return err_set(err, ERR_FORBIDDEN, "this API key lacks the scope '%s'", name);
+}

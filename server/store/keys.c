@@ -1,0 +1,115 @@
+#include <string.h>
+
+#include "server/base/log.h"
+#include "server/base/mem.h"
+#include "server/store/store_private.h"
+
+static void bind_key(sqlite3_stmt *stmt, const struct key *key)
+{
+    sqlite3_bind_text(stmt, 1, key->id, -1, SQLITE_STATIC);
+    sqlite3_bind_text(stmt, 2, key->namespace_, -1, SQLITE_STATIC);
+    sqlite3_bind_text(stmt, 3, key->client, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(stmt, 4, key->scopes);
+    sqlite3_bind_blob(stmt, 5, key->sha256, sizeof(key->sha256), SQLITE_STATIC);
+    sqlite3_bind_text(stmt, 6, key->mask_tail, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(stmt, 7, key->created_unix_ms);
+    sqlite3_bind_int64(stmt, 8, key->expires_unix_ms);
+    sqlite3_bind_int(stmt, 9, key->revoked);
+}
+
+int store_key_add(struct store *store, const struct key *key, struct err *err)
+{
+    sqlite3_stmt *stmt = store_begin(store, STMT_KEY_ADD, SYNC_FULL, err);
+    int rc, result = 0;
+
+    if (stmt == NULL)
+        return -1;
+    bind_key(stmt, key);
+    rc = sqlite3_step(stmt);
+    if (rc == SQLITE_DONE)
+        store->own_key_changes++;
+    else if (rc == SQLITE_CONSTRAINT_UNIQUE || rc == SQLITE_CONSTRAINT_PRIMARYKEY)
+        result = err_set(err, ERR_EXISTS, "a key with id '%s' or the same text exists", key->id);
+    else
+        result = store_fail(store, rc, "new key", err);
+    store_end(store, stmt);
+    return result;
+}
+
+/* Counted even when nothing changed: one reload too many does no harm. */
+static int finish_key_change(struct store *store, sqlite3_stmt *stmt, const char *id,
+                             struct err *err)
+{
+    store->own_key_changes++;
+    return store_finish_change(store, stmt, "key", id, err);
+}
+
+int store_key_revoke(struct store *store, const char *id, struct err *err)
+{
+    sqlite3_stmt *stmt = store_begin(store, STMT_KEY_REVOKE, SYNC_FULL, err);
+
+    if (stmt == NULL)
+        return -1;
+    sqlite3_bind_text(stmt, 1, id, -1, SQLITE_STATIC);
+    return finish_key_change(store, stmt, id, err);
+}
+
+int store_key_expire(struct store *store, const char *id, int64_t expires_unix_ms, struct err *err)
+{
+    sqlite3_stmt *stmt = store_begin(store, STMT_KEY_EXPIRE, SYNC_FULL, err);
+
+    if (stmt == NULL)
+        return -1;
+    sqlite3_bind_text(stmt, 1, id, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(stmt, 2, expires_unix_ms);
+    return finish_key_change(store, stmt, id, err);
+}
+
+/* False for a row that this version cannot hold; such a key opens nothing. */
+static bool read_row(sqlite3_stmt *stmt, struct key *key)
+{
+    if (!store_column_copy(stmt, 0, key->id, sizeof(key->id)) ||
+        !store_column_copy(stmt, 1, key->namespace_, sizeof(key->namespace_)) ||
+        !store_column_copy(stmt, 2, key->client, sizeof(key->client)) ||
+        !store_column_copy(stmt, 5, key->mask_tail, sizeof(key->mask_tail)) ||
+        sqlite3_column_bytes(stmt, 4) != SHA256_BYTES)
+        return false;
+    memcpy(key->sha256, sqlite3_column_blob(stmt, 4), SHA256_BYTES);
+    key->scopes = (uint32_t)sqlite3_column_int64(stmt, 3) & (SCOPE_READ | SCOPE_WRITE);
+    key->created_unix_ms = sqlite3_column_int64(stmt, 6);
+    key->expires_unix_ms = sqlite3_column_int64(stmt, 7);
+    key->revoked = sqlite3_column_int(stmt, 8) != 0;
+    return true;
+}
+
+int store_key_list(struct store *store, struct key **out, size_t *count, struct err *err)
+{
+    sqlite3_stmt *stmt = store_begin(store, STMT_KEY_LIST, SYNC_NORMAL, err);
+    _cleanup_free_ struct key *list = NULL;
+    size_t used = 0, cap = 0;
+    int rc;
+
+    if (stmt == NULL)
+        return -1;
+    while ((rc = sqlite3_step(stmt)) == SQLITE_ROW) {
+        struct key row = {0};
+        if (!read_row(stmt, &row)) {
+            log_warn("a stored key cannot be read and opens nothing", "key_id",
+                     (const char *)sqlite3_column_text(stmt, 0));
+            continue;
+        }
+        if (used == cap) {
+            cap = cap > 0 ? 2 * cap : 16;
+            list = mem_realloc_array(list, cap, sizeof(*list));
+        }
+        list[used++] = row;
+    }
+    if (rc != SQLITE_DONE)
+        store_fail(store, rc, "list of keys", err);
+    store_end(store, stmt);
+    if (rc != SQLITE_DONE)
+        return -1;
+    *out = steal_ptr(&list);
+    *count = used;
+    return 0;
+}

@@ -1,0 +1,80 @@
+/*
+ * Migrations, by PRAGMA user_version: entry i leads from version i to i + 1 in one transaction.
+ * Entries are never edited once released; a change is a new entry.
+ */
+#include "server/base/mem.h"
+#include "server/store/store_private.h"
+
+static const char *const steps[] = {
+    /* times are Unix milliseconds; flags: see store/sandboxes.c; expires_ms 0: never */
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE sandboxes ("
+    " id TEXT PRIMARY KEY, namespace TEXT NOT NULL, client TEXT NOT NULL,"
+    " template_id TEXT NOT NULL, alias TEXT NOT NULL, state TEXT NOT NULL,"
+    " created_ms INTEGER NOT NULL, started_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL,"
+    " cpu_count INTEGER NOT NULL, memory_mb INTEGER NOT NULL, disk_mb INTEGER NOT NULL,"
+    " flags INTEGER NOT NULL, metadata TEXT, env TEXT, network TEXT, engine_data TEXT"
+    ") WITHOUT ROWID;"
+    "CREATE TABLE keys ("
+    " id TEXT NOT NULL UNIQUE, namespace TEXT NOT NULL, client TEXT NOT NULL,"
+    " scopes INTEGER NOT NULL, sha256 BLOB NOT NULL UNIQUE, mask_tail TEXT NOT NULL,"
+    " created_ms INTEGER NOT NULL, expires_ms INTEGER NOT NULL, revoked INTEGER NOT NULL);",
+};
+#define VERSION_NOW ((int)array_size(steps))
+
+static int user_version(struct store *store, int *out, struct err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    int rc = sqlite3_prepare_v2(store->db, "PRAGMA user_version", -1, &stmt, NULL);
+
+    if (rc == SQLITE_OK)
+        rc = sqlite3_step(stmt);
+    if (rc == SQLITE_ROW)
+        *out = sqlite3_column_int(stmt, 0);
+    sqlite3_finalize(stmt);
+    return rc == SQLITE_ROW ? 0 : store_fail(store, rc, "user_version", err);
+}
+
+static int exec(struct store *store, const char *text, struct err *err)
+{
+    int rc = sqlite3_exec(store->db, text, NULL, NULL, NULL);
+
+    return rc == SQLITE_OK ? 0 : store_fail(store, rc, "migration", err);
+}
+
+/* Within a write transaction, so that two processes at once do not both migrate. */
+static int migrate_locked(struct store *store, struct err *err)
+{
+    int version;
+
+    if (user_version(store, &version, err) < 0)
+        return -1;
+    for (; version < VERSION_NOW; version++) {
+        _cleanup_free_ char *bump = mem_asprintf("PRAGMA user_version = %d", version + 1);
+        if (exec(store, steps[version], err) < 0 || exec(store, bump, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int store_migrate(struct store *store, struct err *err)
+{
+    int version;
+
+    if (user_version(store, &version, err) < 0)
+        return -1;
+    if (version > VERSION_NOW)
+        return err_set(err, ERR_INVALID,
+                       "the state database has version %d and this sandpit knows %d: "
+                       "start the newer sandpit, or another --state-dir",
+                       version, VERSION_NOW);
+    if (version == VERSION_NOW)
+        return 0;
+    if (exec(store, "BEGIN IMMEDIATE", err) < 0)
+        return -1;
+    if (migrate_locked(store, err) < 0) {
+        sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
+        return -1;
+    }
+    return exec(store, "COMMIT", err);
+}

@@ -1,0 +1,222 @@
+#include "server/store/store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "server/base/mem.h"
+#include "server/base/str.h"
+#include "server/store/store_private.h"
+
+#define BUSY_TIMEOUT_MS 5000
+#define DB_NAME "sandpit.db"
+
+static const char *const sql[STMT_COUNT] = {
+    [STMT_SANDBOX_PUT] =
+        "INSERT OR REPLACE INTO sandboxes (id, namespace, client, template_id, alias, state,"
+        " created_ms, started_ms, end_ms, cpu_count, memory_mb, disk_mb, flags, metadata, env,"
+        " network, engine_data) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,"
+        "?17)",
+    [STMT_SANDBOX_STATE] = "UPDATE sandboxes SET state = ?2 WHERE id = ?1",
+    [STMT_SANDBOX_END] = "UPDATE sandboxes SET end_ms = ?2 WHERE id = ?1",
+    [STMT_SANDBOX_DELETE] = "DELETE FROM sandboxes WHERE id = ?1",
+    [STMT_SANDBOX_LIST] =
+        "SELECT id, namespace, client, template_id, alias, state, created_ms, started_ms, end_ms,"
+        " cpu_count, memory_mb, disk_mb, flags, metadata, env, network, engine_data"
+        " FROM sandboxes ORDER BY started_ms, id",
+    [STMT_KEY_ADD] =
+        "INSERT INTO keys (id, namespace, client, scopes, sha256, mask_tail, created_ms,"
+        " expires_ms, revoked) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)",
+    [STMT_KEY_REVOKE] = "UPDATE keys SET revoked = 1 WHERE id = ?1",
+    [STMT_KEY_EXPIRE] = "UPDATE keys SET expires_ms = ?2 WHERE id = ?1",
+    [STMT_KEY_LIST] =
+        "SELECT id, namespace, client, scopes, sha256, mask_tail, created_ms, expires_ms, revoked"
+        " FROM keys ORDER BY created_ms DESC, rowid DESC",
+    [STMT_META_GET] = "SELECT value FROM meta WHERE name = ?1",
+    [STMT_META_SET] = "INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)",
+    [STMT_VERSION] = "PRAGMA data_version",
+    [STMT_CHECK] = "SELECT count(*) FROM meta",
+};
+
+int store_fail(struct store *store, int rc, const char *what, struct err *err)
+{
+    enum err_code code = ERR_INTERNAL;
+
+    if ((rc & 0xff) == SQLITE_BUSY || (rc & 0xff) == SQLITE_LOCKED)
+        code = ERR_BUSY;
+    else if ((rc & 0xff) == SQLITE_FULL)
+        code = ERR_NO_SPACE;
+    else if ((rc & 0xff) == SQLITE_READONLY || (rc & 0xff) == SQLITE_PERM ||
+             (rc & 0xff) == SQLITE_CANTOPEN)
+        code = ERR_FORBIDDEN;
+    else if ((rc & 0xff) == SQLITE_NOTADB || (rc & 0xff) == SQLITE_CORRUPT)
+        code = ERR_INVALID;
+    err_set(err, code,
+            code == ERR_BUSY       ? "the state database is locked by another process"
+            : code == ERR_NO_SPACE ? "no space left for the state database"
+                                   : "the state database failed");
+    return err_detail(err, "%s: %s (sqlite %d)", what, sqlite3_errmsg(store->db), rc);
+}
+
+/* The pragma takes effect between transactions; every statement here is one of its own. */
+static int set_sync(struct store *store, enum sync sync, struct err *err)
+{
+    int rc;
+
+    if (store->sync == sync)
+        return 0;
+    rc = sqlite3_exec(store->db,
+                      sync == SYNC_FULL ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL",
+                      NULL, NULL, NULL);
+    if (rc != SQLITE_OK)
+        return store_fail(store, rc, "synchronous", err);
+    store->sync = sync;
+    return 0;
+}
+
+sqlite3_stmt *store_begin(struct store *store, enum stmt id, enum sync sync, struct err *err)
+{
+    int rc;
+
+    pthread_mutex_lock(&store->lock);
+    if (store->stmts[id] == NULL) {
+        rc = sqlite3_prepare_v3(store->db, sql[id], -1, SQLITE_PREPARE_PERSISTENT,
+                                &store->stmts[id], NULL);
+        if (rc != SQLITE_OK) {
+            store_fail(store, rc, sql[id], err);
+            goto fail;
+        }
+    }
+    if (set_sync(store, sync, err) < 0)
+        goto fail;
+    return store->stmts[id];
+fail:
+    pthread_mutex_unlock(&store->lock);
+    return NULL;
+}
+
+void store_end(struct store *store, sqlite3_stmt *stmt)
+{
+    sqlite3_reset(stmt);
+    sqlite3_clear_bindings(stmt);
+    pthread_mutex_unlock(&store->lock);
+}
+
+int store_step(struct store *store, sqlite3_stmt *stmt, struct err *err)
+{
+    int rc = sqlite3_step(stmt);
+
+    return rc == SQLITE_DONE ? 0 : store_fail(store, rc, sqlite3_sql(stmt), err);
+}
+
+int store_finish_change(struct store *store, sqlite3_stmt *stmt, const char *noun, const char *id,
+                        struct err *err)
+{
+    int rc = store_step(store, stmt, err);
+
+    if (rc == 0 && sqlite3_changes(store->db) == 0)
+        rc = err_set(err, ERR_NOT_FOUND, "no %s with id '%.64s'", noun, id);
+    store_end(store, stmt);
+    return rc;
+}
+
+bool store_column_copy(sqlite3_stmt *stmt, int at, char *out, size_t size)
+{
+    const char *text = (const char *)sqlite3_column_text(stmt, at);
+
+    return text != NULL && str_copy(out, size, text, (size_t)sqlite3_column_bytes(stmt, at)) == 0;
+}
+
+/* SQLite would create it with mode 0644; -wal and -shm take mode and owner from it. */
+static int create_private(const char *path, struct err *err)
+{
+    _cleanup_close_ int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+    if (fd < 0)
+        return err_sys(err, errno, "cannot open the state database %s", path);
+    return 0;
+}
+
+static int open_db(struct store *store, const char *path, struct err *err)
+{
+    static const char pragmas[] = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
+                                  " PRAGMA foreign_keys=ON; PRAGMA trusted_schema=OFF;";
+    int rc = sqlite3_open_v2(
+        path, &store->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
+
+    if (rc != SQLITE_OK)
+        return store_fail(store, rc, path, err);
+    sqlite3_extended_result_codes(store->db, 1);
+    sqlite3_busy_timeout(store->db, BUSY_TIMEOUT_MS);
+    rc = sqlite3_exec(store->db, pragmas, NULL, NULL, NULL);
+    if (rc != SQLITE_OK)
+        return store_fail(store, rc, path, err);
+    return 0;
+}
+
+int store_open(const char *state_dir, struct store **out, struct err *err)
+{
+    _cleanup_free_ char *path = mem_asprintf("%s/" DB_NAME, state_dir);
+    struct store *store;
+
+    if (create_private(path, err) < 0)
+        return -1;
+    store = mem_zalloc(sizeof(*store));
+    pthread_mutex_init(&store->lock, NULL);
+    if (open_db(store, path, err) < 0 || store_migrate(store, err) < 0) {
+        store_close(store);
+        return -1;
+    }
+    *out = store;
+    return 0;
+}
+
+void store_close(struct store *store)
+{
+    if (store == NULL)
+        return;
+    for (size_t i = 0; i < array_size(store->stmts); i++)
+        sqlite3_finalize(store->stmts[i]);
+    sqlite3_close(store->db);
+    pthread_mutex_destroy(&store->lock);
+    free(store);
+}
+
+static int read_number(struct store *store, enum stmt id, int64_t *out, struct err *err)
+{
+    sqlite3_stmt *stmt = store_begin(store, id, SYNC_NORMAL, err);
+    int rc = 0, step;
+
+    if (stmt == NULL)
+        return -1;
+    step = sqlite3_step(stmt);
+    if (step == SQLITE_ROW)
+        *out = sqlite3_column_int64(stmt, 0);
+    else
+        rc = store_fail(store, step, sqlite3_sql(stmt), err);
+    store_end(store, stmt);
+    return rc;
+}
+
+int store_check(struct store *store, struct err *err)
+{
+    int64_t count;
+
+    return read_number(store, STMT_CHECK, &count, err);
+}
+
+int store_version(struct store *store, uint64_t *out, struct err *err)
+{
+    int64_t data_version;
+    uint32_t own;
+
+    if (read_number(store, STMT_VERSION, &data_version, err) < 0)
+        return -1;
+    pthread_mutex_lock(&store->lock);
+    own = store->own_key_changes;
+    pthread_mutex_unlock(&store->lock);
+    *out = (uint64_t)data_version << 32 | own;
+    return 0;
+}

@@ -1,0 +1,62 @@
+/*
+ * server/store/store_private.h - the connection and its cached statements, for server/store only.
+ *
+ * A call is store_begin, bind and step, store_end: begin takes the mutex, end resets the statement
+ * and gives the mutex back. Bound text is borrowed and must live until store_end.
+ */
+#ifndef SANDPIT_STORE_STORE_PRIVATE_H
+#define SANDPIT_STORE_STORE_PRIVATE_H
+
+#include <pthread.h>
+#include <sqlite3.h>
+
+#include "server/store/store.h"
+
+enum stmt {
+    STMT_SANDBOX_PUT,
+    STMT_SANDBOX_STATE,
+    STMT_SANDBOX_END,
+    STMT_SANDBOX_DELETE,
+    STMT_SANDBOX_LIST,
+    STMT_KEY_ADD,
+    STMT_KEY_REVOKE,
+    STMT_KEY_EXPIRE,
+    STMT_KEY_LIST,
+    STMT_META_GET,
+    STMT_META_SET,
+    STMT_VERSION,
+    STMT_CHECK,
+    STMT_COUNT
+};
+
+enum sync {              /* how far a commit is when the call returns */
+            SYNC_NORMAL, /* in the WAL: survives this process, perhaps not a power cut */
+            SYNC_FULL,   /* on the disk */
+};
+
+struct store {
+    pthread_mutex_t lock; /* guards all below */
+    sqlite3 *db;
+    sqlite3_stmt *stmts[STMT_COUNT]; /* prepared on first use */
+    enum sync sync;
+    uint32_t own_key_changes;
+};
+
+/* Lock STORE and fetch statement ID. NULL with ERR and unlocked on failure. */
+sqlite3_stmt *store_begin(struct store *store, enum stmt id, enum sync sync, struct err *err);
+/* Reset STMT and unlock. */
+void store_end(struct store *store, sqlite3_stmt *stmt);
+/* Step a statement that returns no rows. Within begin and end. */
+int store_step(struct store *store, sqlite3_stmt *stmt, struct err *err);
+/* Turn SQLite's result RC into an err; WHAT says what was tried. */
+int store_fail(struct store *store, int rc, const char *what, struct err *err);
+/* store_step, store_end; ERR_NOT_FOUND "no NOUN with id ID" when no row changed. */
+int store_finish_change(struct store *store, sqlite3_stmt *stmt, const char *noun, const char *id,
+                        struct err *err);
+/* Text of column AT into OUT of SIZE bytes. False when NULL, too long or holding a NUL. */
+bool store_column_copy(sqlite3_stmt *stmt, int at, char *out, size_t size);
+
+/* Create or update the tables. Start-up, before anyone else has STORE. */
+int store_migrate(struct store *store, struct err *err);
+
+#endif
