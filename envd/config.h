@@ -1,0 +1,72 @@
+/*
+ * envd/config.h - what this envd was told: keys, default user, environment, and POST /init.
+ *
+ * `struct settings` is an immutable snapshot with a reference count: readable from any thread for
+ * as long as the reference is held. config_apply replaces the current snapshot (loop thread only).
+ * One mutex in config.c guards the pointer to the current one.
+ * Source: envd-api sections 4.2, 6.1, 7.3.
+ */
+#ifndef ENVD_CONFIG_H
+#define ENVD_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "server/base/err.h"
+#include "server/base/hash.h"
+#include "server/base/json.h"
+
+#define CONFIG_JWT_KEY_BYTES 32
+#define CONFIG_TOKEN_MAX_BYTES 4096
+#define CONFIG_JSON_MAX_BYTES (1 << 20)
+
+struct settings {
+    bool insecure; /* no JWT and no access token wanted */
+    bool has_jwt_key;
+    struct secret jwt_key; /* HS256 */
+    char *access_token;    /* NULL: none is set */
+    char *sandbox_id;      /* "" when unknown */
+    char *template_id;     /* "" when unknown */
+    char *default_user;    /* never NULL; "root" until told otherwise */
+    char *default_workdir; /* "" when unset */
+    /*
+     * Name to string: what every process gets, internal variables included. Read-only: borrow
+     * values, take no references (jansson's counts are not shared between threads).
+     */
+    json_t *envs;
+    /* Private to config.c. */
+    json_t *user_envs;
+    bool has_timestamp;
+    int64_t timestamp_ms;
+    uint32_t timestamp_nanos;
+    unsigned refs;
+};
+
+/* Start with the defaults. Once, before any thread. */
+void config_init(bool insecure);
+void config_clear(void);
+
+/* The current snapshot, a new reference. Any thread. */
+struct settings *settings_get(void);
+/* Drop a reference; NULL is fine. Any thread. */
+void settings_unref(struct settings *settings);
+
+static inline void cleanup_settings(struct settings **settings)
+{
+    settings_unref(*settings);
+}
+#define _cleanup_settings_ __attribute__((cleanup(cleanup_settings)))
+
+/*
+ * Apply a JSON document with the fields of POST /init and, from the launcher only (TRUSTED), also
+ * jwtKey, sandboxID and templateID. Loop thread. All or nothing: on -1 (ERR_INVALID,
+ * ERR_UNSUPPORTED) the current settings stay. A timestamp that is not newer than the last one
+ * leaves everything as it is and returns 0.
+ */
+int config_apply(const json_t *json, bool trusted, struct err *err);
+
+/* Read FD to its end, apply it as trusted, wipe the bytes. Blocking: start-up only. */
+int config_read_fd(int fd, struct err *err);
+
+#endif
