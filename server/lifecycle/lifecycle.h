@@ -23,7 +23,10 @@
 
 struct lifecycle;
 
-/* A sandbox ended. Called on any thread, must not block: the proxy cuts its connections. */
+/*
+ * A sandbox is ending, or was paused. Called on any thread, before the engine acts; must not block:
+ * the proxy cuts its connections.
+ */
 typedef void (*lifecycle_end_fn)(void *ctx, const char *id);
 
 struct lifecycle_config {
@@ -38,10 +41,15 @@ struct lifecycle_config {
 /*
  * Load the store, adopt what lives, finish what was begun (CREATING and KILLING rows are
  * destroyed), destroy what the engine has and the store does not, then arm the timeouts.
- * [start-up thread, blocks] ENGINE and STORE outlive it.
+ * [start-up thread, blocks] ENGINE, STORE and WORKERS are used until lifecycle_stop returns.
  */
 int lifecycle_new(const struct lifecycle_config *config, struct lifecycle **out, struct err *err);
-/* Stop timeouts; sandboxes stay. */
+/*
+ * Stop timeouts and wait for what they had begun; sandboxes stay. Blocks. Before the worker pool is
+ * freed, whose last works may still call the functions below. May be repeated.
+ */
+void lifecycle_stop(struct lifecycle *lifecycle);
+/* After lifecycle_stop (or instead of it), the pool's end and the engine's, which may report exits. */
 void lifecycle_free(struct lifecycle *lifecycle);
 
 struct lifecycle_create { /* borrowed for the call */
@@ -72,6 +80,16 @@ int lifecycle_set_timeout(struct lifecycle *lifecycle, const char *namespace_, c
 /* [worker] Extend, or resume a paused one (*RESUMED). *OUT owned. */
 int lifecycle_connect(struct lifecycle *lifecycle, const char *namespace_, const char *id,
                       int64_t timeout_ms, bool *resumed, struct sandbox *out, struct err *err);
+
+/*
+ * [worker] Stop its processes, memory kept, until a connect or resume; no timeout runs meanwhile.
+ * ERR_CONFLICT already paused, ERR_UNSUPPORTED the engine cannot.
+ */
+int lifecycle_pause(struct lifecycle *lifecycle, const char *namespace_, const char *id,
+                    struct err *err);
+/* [worker] ERR_CONFLICT when it runs already. *OUT owned. */
+int lifecycle_resume(struct lifecycle *lifecycle, const char *namespace_, const char *id,
+                     int64_t timeout_ms, struct sandbox *out, struct err *err);
 
 /* [any] *OUT owned. */
 int lifecycle_get(struct lifecycle *lifecycle, const char *namespace_, const char *id,
