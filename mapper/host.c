@@ -141,8 +141,8 @@ static int from_headers(const char *id_header, const char *port_header, struct h
 }
 
 /*
- * The first label: "<port>-<id>[-<client>]", or "<id>" alone, which must have the full form of an id
- * ('i' and 20 more), so that any other name stays an invalid host and not an unknown sandbox.
+ * The first label: "<port>-<id>[-<client>]", or "<id>" alone, which must be a whole id ('i' and 20
+ * more), so that any other name stays an invalid host and not an unknown sandbox.
  */
 static int from_label(const char *label, size_t len, struct host_target *out, struct err *err)
 {

@@ -2,7 +2,7 @@
  * mapper/host.h - which sandbox and port a request is for.
  *
  * Pure: no I/O, no allocation, no globals. Any thread.
- * Source: routing.md section 2; SDK getHost(), "<port>-<sandbox id>.<domain>"; RFC 9110 section 7.2.
+ * Source: routing.md section 2; SDK getHost(), "<port>-<sandbox id>.<domain>"; RFC 9110 7.2.
  */
 #ifndef SANDPIT_MAPPER_HOST_H
 #define SANDPIT_MAPPER_HOST_H

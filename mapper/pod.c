@@ -108,8 +108,8 @@ static void secure_container(json_t *container)
 
 static void secure_spec(json_t *spec, const struct pod_options *options)
 {
-    static const char *const host_keys[] = {"hostNetwork", "hostPID", "hostIPC", "hostAliases",
-                                            "nodeName",    "hostUsers"};
+    static const char *const host_keys[] = {"hostNetwork", "hostPID",  "hostIPC",
+                                            "hostAliases", "nodeName", "hostUsers"};
     json_t *context = child(spec, "securityContext");
 
     for (size_t i = 0; i < array_size(host_keys); i++)
@@ -141,18 +141,19 @@ static void put_resources(json_t *container, const struct sandbox *sandbox)
 static void inject_envd(json_t *spec, json_t *main, const struct pod_options *options)
 {
     json_t *mount = json_pack("{s:s,s:s}", "name", POD_ENVD_VOLUME, "mountPath", POD_ENVD_FOLDER);
-    json_t *init = json_pack("{s:s,s:s,s:[s,s],s:[O],s:{s:{s:s,s:s}}}", "name",
-                             POD_ENVD_INIT_CONTAINER, "image", options->envd_image, "command",
-                             "/envd", "--copy-to=" POD_ENVD_FOLDER, "volumeMounts", mount,
-                             "resources", "limits", "cpu", "100m", "memory", "32Mi");
+    json_t *init =
+        json_pack("{s:s,s:s,s:[s,s],s:[O],s:{s:{s:s,s:s}}}", "name", POD_ENVD_INIT_CONTAINER,
+                  "image", options->envd_image, "command", "/envd", "--copy-to=" POD_ENVD_FOLDER,
+                  "volumeMounts", mount, "resources", "limits", "cpu", "100m", "memory", "32Mi");
 
     secure_container(init);
     json_array_insert_new(array_child(spec, "initContainers"), 0, init);
     json_array_append_new(array_child(spec, "volumes"),
                           json_pack("{s:s,s:{}}", "name", POD_ENVD_VOLUME, "emptyDir"));
     json_array_append_new(array_child(main, "volumeMounts"), mount);
-    json_put(main, "command", json_pack("[s,s,s,s]", POD_ENVD_FOLDER "/envd", "--init", "--listen",
-                                        "0.0.0.0:49983"));
+    json_put(
+        main, "command",
+        json_pack("[s,s,s,s]", POD_ENVD_FOLDER "/envd", "--init", "--listen", "0.0.0.0:49983"));
     json_object_del(main, "args");
     json_array_append_new(array_child(main, "ports"),
                           json_pack("{s:s,s:i}", "name", "envd", "containerPort", POD_ENVD_PORT));
@@ -231,8 +232,8 @@ static int read_options(const json_t *annotations, struct sandbox *out, struct e
         json_get_str(options, "client", &client, err) < 0 ||
         json_get_str(options, "alias", &alias, err) < 0)
         return -1;
-    if (namespace_ == NULL || str_copy(out->namespace_, NAMESPACE_SIZE, namespace_,
-                                       strlen(namespace_)) < 0 ||
+    if (namespace_ == NULL ||
+        str_copy(out->namespace_, NAMESPACE_SIZE, namespace_, strlen(namespace_)) < 0 ||
         str_copy(out->client, CLIENT_SIZE, client, strlen(client)) < 0 ||
         str_copy(out->alias, TEMPLATE_ID_SIZE, alias, strlen(alias)) < 0)
         return err_set(err, ERR_INVALID, "annotation '%s' is damaged", ANNOTATION_OPTIONS);

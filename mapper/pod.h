@@ -16,7 +16,7 @@
 #define POD_ENVD_FOLDER "/opt/sandpit"
 #define POD_ENVD_PORT 49983
 
-struct pod_options { /* borrowed */
+struct pod_options {            /* borrowed */
     const char *kube_namespace; /* where the pod goes */
     const char *envd_image;     /* image that holds /envd, for the init container */
     const char *runtime_class;  /* "gvisor", "kata"; NULL: the cluster's default */

@@ -48,13 +48,15 @@ int template_id_parse(const char *s, size_t len, struct template_id *out, struct
     if (colon != NULL) {
         *colon++ = '\0';
         if (copy_part(id.tag, sizeof(id.tag), colon, strlen(colon), true) < 0)
-            return err_set(err, ERR_INVALID, "Invalid template reference: a tag is [a-z0-9-_.]{1,%d}",
+            return err_set(err, ERR_INVALID,
+                           "Invalid template reference: a tag is [a-z0-9-_.]{1,%d}",
                            TEMPLATE_TAG_SIZE - 1);
     }
     slash = strchr(text, '/');
     if (slash != NULL) {
         name = slash + 1;
-        if (copy_part(id.namespace_, sizeof(id.namespace_), text, (size_t)(slash - text), false) < 0)
+        if (copy_part(id.namespace_, sizeof(id.namespace_), text, (size_t)(slash - text), false) <
+            0)
             return err_set(err, ERR_INVALID,
                            "Invalid template reference: a namespace is [a-z0-9-_]{1,%d}",
                            NAMESPACE_SIZE - 1);

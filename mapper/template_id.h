@@ -24,7 +24,7 @@ struct template_id {
 
 /* Parse S (LEN bytes, untrusted). ERR_INVALID "Invalid template reference: …"; *OUT untouched. */
 int template_id_parse(const char *s, size_t len, struct template_id *out, struct err *err);
-/* "namespace/name:tag" without the empty parts. OUT holds TEMPLATE_ID_SIZE. ERR_INVALID: too long. */
+/* "namespace/name:tag" without the empty parts. OUT holds TEMPLATE_ID_SIZE. ERR_INVALID: long. */
 int template_id_format(const struct template_id *id, char out[TEMPLATE_ID_SIZE], struct err *err);
 /*
  * The names to look up, in order: with a namespace exactly that; bare: OWN_NAMESPACE first, then

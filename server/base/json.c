@@ -15,10 +15,13 @@ static bool too_deep(const json_t *json, int depth)
     if (depth > JSON_DEPTH_MAX)
         return true;
     if (json_is_object(json)) {
-        json_object_foreach((json_t *)(uintptr_t)json, key, value) if (too_deep(value, depth + 1))
-            return true;
+        json_object_foreach ((json_t *)(uintptr_t)json, key, value)
+            if (too_deep(value, depth + 1))
+                return true;
     } else if (json_is_array(json)) {
-        json_array_foreach(json, i, value) if (too_deep(value, depth + 1)) return true;
+        json_array_foreach (json, i, value)
+            if (too_deep(value, depth + 1))
+                return true;
     }
     return false;
 }
@@ -59,7 +62,8 @@ json_t *json_parse_object(const char *data, size_t len, struct err *err)
 
 char *json_text(const json_t *json)
 {
-    char *text = json == NULL ? mem_strdup("null") : json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY);
+    char *text =
+        json == NULL ? mem_strdup("null") : json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY);
 
     if (text == NULL)
         abort();
@@ -166,7 +170,7 @@ int json_get_str_map(const json_t *object, const char *key, json_t **out, struct
         return -1;
     if (map == NULL)
         return 0;
-    json_object_foreach(map, name, value) {
+    json_object_foreach (map, name, value) {
         if (!json_is_string(value))
             return err_set(err, ERR_INVALID, "every value of field '%s' must be a string", key);
     }

@@ -93,8 +93,8 @@ int str_to_duration_ms(const char *s, int64_t *out, struct err *err)
     static const struct {
         const char *suffix;
         int64_t ms;
-    } units[] = {{"ms", 1},         {"s", 1000},       {"m", 60 * 1000},
-                 {"h", 3600 * 1000}, {"d", 86400000},  {"", 1000}};
+    } units[] = {{"ms", 1},          {"s", 1000},     {"m", 60 * 1000},
+                 {"h", 3600 * 1000}, {"d", 86400000}, {"", 1000}};
     size_t digits = strspn(s, "0123456789");
     uint64_t value;
 
@@ -115,9 +115,11 @@ bool str_is_utf8(const char *s, size_t len)
 
     for (size_t i = 0; i < len;) {
         unsigned char c = p[i];
-        size_t more = c < 0x80 ? 0 : c >= 0xc2 && c <= 0xdf ? 1 : c >= 0xe0 && c <= 0xef ? 2
-                      : c >= 0xf0 && c <= 0xf4                                          ? 3
-                                                                                        : 9;
+        size_t more = c < 0x80                 ? 0
+                      : c >= 0xc2 && c <= 0xdf ? 1
+                      : c >= 0xe0 && c <= 0xef ? 2
+                      : c >= 0xf0 && c <= 0xf4 ? 3
+                                               : 9;
         if (c == 0 || more == 9 || len - i <= more)
             return false;
         for (size_t k = 1; k <= more; k++)

@@ -12,7 +12,7 @@
 
 #include "server/base/err.h"
 
-#define SANDBOX_ID_SIZE 24 /* 'i' and 20 of [a-z0-9], and a NUL, with room for shorter foreign ids */
+#define SANDBOX_ID_SIZE 24 /* 'i', 20 of [a-z0-9] and a NUL, with room for foreign ids */
 #define SANDBOX_ID_CHARS 20
 #define NAMESPACE_SIZE 64 /* [a-z0-9-_]+, with the NUL */
 #define CLIENT_SIZE 64

@@ -107,8 +107,8 @@ static void host_knows_an_impossible_port_from_a_bad_host(void **state)
     for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
         struct host_target out = {.port = 7};
         struct err err = {0};
-        assert_int_equal(
-            host_parse(hosts[i], strlen(hosts[i]), "box.test", NULL, NULL, &out, &err), -1);
+        assert_int_equal(host_parse(hosts[i], strlen(hosts[i]), "box.test", NULL, NULL, &out, &err),
+                         -1);
         assert_int_equal(err.code, ERR_NOT_FOUND);
         assert_string_equal(out.id, "ab12");
         assert_int_equal(out.port, 0);
@@ -126,9 +126,9 @@ static void host_finds_the_platform_api(void **state)
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct host_target out = {0};
         struct err err = {0};
-        assert_int_equal(host_parse(cases[i].host, strlen(cases[i].host), cases[i].domain, ID, "80",
-                                    &out, &err),
-                         0);
+        assert_int_equal(
+            host_parse(cases[i].host, strlen(cases[i].host), cases[i].domain, ID, "80", &out, &err),
+            0);
         assert_int_equal(out.kind, HOST_API);
     }
 }

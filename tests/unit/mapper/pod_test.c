@@ -136,10 +136,10 @@ static void a_hostile_template_is_made_safe(void **state)
 
 static void a_template_without_an_image_is_refused(void **state)
 {
-    static const char *const cases[] = {"{}", "{\"template\":{}}",
-                                        "{\"template\":{\"spec\":{\"containers\":[]}}}",
-                                        "{\"template\":{\"spec\":{\"containers\":[{}]}}}",
-                                        "{\"template\":{\"spec\":{\"containers\":[{\"image\":3}]}}}"};
+    static const char *const cases[] = {
+        "{}", "{\"template\":{}}", "{\"template\":{\"spec\":{\"containers\":[]}}}",
+        "{\"template\":{\"spec\":{\"containers\":[{}]}}}",
+        "{\"template\":{\"spec\":{\"containers\":[{\"image\":3}]}}}"};
     _cleanup_sandbox_ struct sandbox sandbox = example();
 
     (void)state;
@@ -173,7 +173,14 @@ static void foreign_or_damaged_pods_are_refused(void **state)
 
 static void label_values_are_valid_and_distinct(void **state)
 {
-    static const char *const texts[] = {"a/b", "a.b", "a:b", "-", "", "é", "team/app:v1",
+    static const char *const texts[] = {
+        "a/b",
+        "a.b",
+        "a:b",
+        "-",
+        "",
+        "é",
+        "team/app:v1",
         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab"};
     char labels[array_size(texts)][LABEL_VALUE_SIZE], names[array_size(texts)][DNS_LABEL_SIZE];

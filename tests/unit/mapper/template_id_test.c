@@ -37,9 +37,9 @@ static void references_are_cut_into_namespace_name_and_tag(void **state)
 
 static void bad_references_are_refused(void **state)
 {
-    static const char *const cases[] = {"",    " ",    "/",     "a/",    "/b",        ":t",
-                                        "a:",  "a/b/", "a/b/c", "a b",   "a\x01",     "a.b",
-                                        "a:b:c", "a:b/c", "\xc3\xa9", "..", "a/..:x", "a/b:t ag"};
+    static const char *const cases[] = {"",      " ",     "/",        "a/",  "/b",     ":t",
+                                        "a:",    "a/b/",  "a/b/c",    "a b", "a\x01",  "a.b",
+                                        "a:b:c", "a:b/c", "\xc3\xa9", "..",  "a/..:x", "a/b:t ag"};
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct template_id id = {.name = "old"};
