@@ -1,0 +1,63 @@
+/*
+ * server/lifecycle/internal.h - what the files of this folder share.
+ */
+#ifndef SANDPIT_LIFECYCLE_INTERNAL_H
+#define SANDPIT_LIFECYCLE_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "server/lifecycle/lifecycle.h"
+#include "server/lifecycle/registry.h"
+
+#define END_RETRY_MS 5000 /* an end that failed is tried again after this */
+
+struct lifecycle {
+    struct lifecycle_config config; /* not changed after lifecycle_new */
+    int64_t installed_unix_ms;      /* when this state folder was first used */
+    struct registry registry;
+    pthread_t timer;
+    bool timer_started;
+    pthread_mutex_t works_lock; /* guards works */
+    pthread_cond_t works_done;
+    size_t works; /* expiries in the worker pool */
+    _Atomic uint64_t created, create_failed, killed, timed_out;
+};
+
+/* A run of a sandbox: from now on, for TIMEOUT_MS, on both clocks. */
+struct span {
+    int64_t start_unix_ms;
+    int64_t end_unix_ms;
+    int64_t end_mono_ms;
+};
+struct span span_from_now(int64_t timeout_ms);
+
+/* tokens.c: fill the derived secrets of ENTRY. */
+void entry_derive(struct lifecycle *lifecycle, struct entry *entry);
+void lifecycle_jwt_key(struct lifecycle *lifecycle, const char *id, uint8_t out[SHA256_BYTES]);
+
+/*
+ * kill.c: end the held ENTRY and let go of it, also on failure: then nothing changed (the intent
+ * could not be stored) or it stays KILLING; either way it is tried again after END_RETRY_MS.
+ */
+int entry_end(struct lifecycle *lifecycle, struct entry *entry, enum sandbox_end why,
+              struct err *err);
+
+/* pause.c: a held ENTRY; the caller lets go. */
+int entry_pause(struct lifecycle *lifecycle, struct entry *entry, struct err *err);
+int entry_resume(struct lifecycle *lifecycle, struct entry *entry, int64_t timeout_ms,
+                 struct err *err);
+
+/* timeout.c */
+int timeout_check(int64_t timeout_s, struct err *err);
+int timeout_start(struct lifecycle *lifecycle, struct err *err);
+void timeout_stop(struct lifecycle *lifecycle);
+/* What is due for ID now: its end, a pause, or nothing. Worker. */
+void lifecycle_expire(struct lifecycle *lifecycle, const char *id);
+
+/* reconcile.c */
+int lifecycle_reconcile(struct lifecycle *lifecycle, struct err *err);
+
+#endif
