@@ -27,12 +27,16 @@ typedef void (*accept_fn)(void *ctx, struct loop *loop, struct st_h2o_socket_t *
  */
 int listener_new(const char *address, struct loop *const *loops, size_t loop_count,
                  struct tls *tls, struct listener **out, struct err *err);
-/* Begin to accept: FN with CTXS[i] on LOOPS[i]. Before the loops run, or by posts. */
+/* Begin to accept: FN with CTXS[i] on LOOPS[i]. Any thread; takes effect on the loops. */
 void listener_start(struct listener *listener, accept_fn fn, void *const *ctxs);
 /* The port in use (host order). */
 uint16_t listener_port(const struct listener *listener);
-/* Stop accepting and close. Any thread; takes effect on the loops. */
+/*
+ * Stop accepting and close; handshakes under way end. What already waits in the queue is accepted
+ * first. Any thread; takes effect on the loops.
+ */
 void listener_stop(struct listener *listener);
+/* After the loops have ended, or a listener_stop has taken effect on all of them. */
 void listener_free(struct listener *listener);
 
 /*
