@@ -57,7 +57,7 @@ static int migrate_locked(struct store *store, struct err *err)
     return 0;
 }
 
-int store_migrate(struct store *store, struct err *err)
+int store_migrate(struct store *store, bool read_only, struct err *err)
 {
     int version;
 
@@ -70,6 +70,11 @@ int store_migrate(struct store *store, struct err *err)
                        version, VERSION_NOW);
     if (version == VERSION_NOW)
         return 0;
+    if (read_only)
+        return err_set(err, ERR_INVALID,
+                       "the state database has version %d: start sandpit serve once to bring it to "
+                       "%d",
+                       version, VERSION_NOW);
     if (exec(store, "BEGIN IMMEDIATE", err) < 0)
         return -1;
     if (migrate_locked(store, err) < 0) {

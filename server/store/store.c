@@ -139,12 +139,13 @@ static int create_private(const char *path, struct err *err)
     return 0;
 }
 
-static int open_db(struct store *store, const char *path, struct err *err)
+static int open_db(struct store *store, const char *path, int flags, struct err *err)
 {
-    static const char pragmas[] = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
-                                  " PRAGMA foreign_keys=ON; PRAGMA trusted_schema=OFF;";
-    int rc = sqlite3_open_v2(
-        path, &store->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
+    const char *pragmas = flags & SQLITE_OPEN_READONLY
+                              ? "PRAGMA trusted_schema=OFF"
+                              : "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
+                                " PRAGMA trusted_schema=OFF";
+    int rc = sqlite3_open_v2(path, &store->db, flags | SQLITE_OPEN_NOMUTEX, NULL);
 
     if (rc != SQLITE_OK)
         return store_fail(store, rc, path, err);
@@ -156,21 +157,36 @@ static int open_db(struct store *store, const char *path, struct err *err)
     return 0;
 }
 
-int store_open(const char *state_dir, struct store **out, struct err *err)
+static int open_store(const char *path, bool read_only, struct store **out, struct err *err)
 {
-    _cleanup_free_ char *path = mem_asprintf("%s/" DB_NAME, state_dir);
-    struct store *store;
+    int flags = read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
+    struct store *store = mem_zalloc(sizeof(*store));
 
-    if (create_private(path, err) < 0)
-        return -1;
-    store = mem_zalloc(sizeof(*store));
     pthread_mutex_init(&store->lock, NULL);
-    if (open_db(store, path, err) < 0 || store_migrate(store, err) < 0) {
+    if (open_db(store, path, flags, err) < 0 || store_migrate(store, read_only, err) < 0) {
         store_close(store);
         return -1;
     }
     *out = store;
     return 0;
+}
+
+int store_open(const char *state_dir, struct store **out, struct err *err)
+{
+    _cleanup_free_ char *path = mem_asprintf("%s/" DB_NAME, state_dir);
+
+    if (create_private(path, err) < 0)
+        return -1;
+    return open_store(path, false, out, err);
+}
+
+int store_open_read(const char *state_dir, struct store **out, struct err *err)
+{
+    _cleanup_free_ char *path = mem_asprintf("%s/" DB_NAME, state_dir);
+
+    if (access(path, F_OK) < 0)
+        return err_sys(err, errno, "there is no state database in %s", state_dir);
+    return open_store(path, true, out, err);
 }
 
 void store_close(struct store *store)

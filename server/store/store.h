@@ -25,6 +25,8 @@ struct store;
  * "db" in --state-dir, the only one the unprivileged server may write.
  */
 int store_open(const char *state_dir, struct store **out, struct err *err);
+/* Only to look: nothing is created or migrated, writes fail. ERR_NOT_FOUND when there is none. */
+int store_open_read(const char *state_dir, struct store **out, struct err *err);
 void store_close(struct store *store);
 /* Cheap probe for /readyz: a read works. */
 int store_check(struct store *store, struct err *err);

@@ -56,7 +56,10 @@ int store_finish_change(struct store *store, sqlite3_stmt *stmt, const char *nou
 /* Text of column AT into OUT of SIZE bytes. False when NULL, too long or holding a NUL. */
 bool store_column_copy(sqlite3_stmt *stmt, int at, char *out, size_t size);
 
-/* Create or update the tables. Start-up, before anyone else has STORE. */
-int store_migrate(struct store *store, struct err *err);
+/*
+ * Create or update the tables; READ_ONLY: refuse any version but this one. Start-up, before anyone
+ * else has STORE.
+ */
+int store_migrate(struct store *store, bool read_only, struct err *err);
 
 #endif
