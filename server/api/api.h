@@ -11,7 +11,10 @@
 #include "server/lifecycle/lifecycle.h"
 #include "server/store/store.h"
 
-/* request_ctx() of every handler. */
+/*
+ * request_ctx() of every handler. On the operations listener lifecycle, auth and store are NULL
+ * until start-up is done (set on that listener's loop): /livez answers, /readyz is 503.
+ */
 struct api {
     struct lifecycle *lifecycle;
     struct auth *auth;
