@@ -202,7 +202,7 @@ def bubblewrap(rounds):
     return measure(rounds, lambda: run_quiet(command) and None)
 
 
-def oci_bundle(folder, runtime, limits):
+def oci_bundle(folder, runtime):
     """A bundle like our base template: /usr of the host read-only, the rest empty."""
     rootfs = os.path.join(folder, "rootfs")
     for name in ("usr", "proc", "dev", "sys", "tmp"):
@@ -217,26 +217,33 @@ def oci_bundle(folder, runtime, limits):
     config["process"]["args"] = ["/bin/true"]
     config["mounts"].append({"destination": "/usr", "type": "bind", "source": "/usr",
                              "options": ["rbind", "ro"]})  # fmt: skip
-    config["linux"]["resources"] = (
-        {"memory": {"limit": 512 << 20}, "pids": {"limit": 512}} if limits else {}
-    )
+    config["linux"]["resources"] = {"memory": {"limit": 512 << 20}, "pids": {"limit": 512}}
     with open(path, "w") as file:
         json.dump(config, file)
 
 
-def oci(runtime, rounds, limits=True):
-    """LIMITS false: without a cgroup, which is all that crun can do where v1 and v2 are mixed."""
-    manager = [] if limits else ["--cgroup-manager=disabled"]
+def oci(runtime, rounds):
     with tempfile.TemporaryDirectory(prefix="sandpit-bench-") as folder:
-        oci_bundle(folder, runtime, limits)
+        oci_bundle(folder, runtime)
         number = [0]
 
         def one():
             number[0] += 1
             name = f"sandpit-bench-{os.getpid()}-{number[0]}"
-            run_quiet([runtime, *manager, "run", "--bundle", folder, name], timeout=30)
+            run_quiet([runtime, "run", "--bundle", folder, name], timeout=30)
 
         return measure(rounds, one)
+
+
+HYBRID = "/sys/fs/cgroup/unified"
+
+
+def oci_on_v1(runtime, rounds):
+    """In a mount namespace where only cgroup v1 is seen: crun refuses v1 and v2 side by side."""
+    code = f"import bench, json; print(json.dumps(bench.oci({runtime!r}, {rounds}).values))"
+    done = run_quiet(["unshare", "-m", "sh", "-c", 'umount "$1" && exec "$2" -c "$3"', "sh", HYBRID,
+                      sys.executable, code], cwd=HERE, timeout=600)  # fmt: skip
+    return Times(json.loads(done.stdout))
 
 
 # --- through the SDKs ---
@@ -454,9 +461,8 @@ def main():
         if wanted("start"):
             peers["bubblewrap"] = optional("bubblewrap", "bwrap", lambda: bubblewrap(rounds))
             for runtime in ("crun", "runc"):
-                peers[f"{runtime} run"] = optional(runtime, runtime, lambda: oci(runtime, rounds))
-            if not peers["crun run"]:
-                peers["crun run, no cgroup"] = optional("crun", "crun", lambda: oci("crun", rounds, False))
+                start = oci_on_v1 if os.path.ismount(HYBRID) else oci
+                peers[f"{runtime} run"] = optional(runtime, runtime, lambda: start(runtime, rounds))
             created = create_latency(server, rounds)
             first = first_result_latency(server, rounds)
             for figure, ours in (("POST /v2/sandboxes", created),
