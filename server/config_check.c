@@ -1,11 +1,14 @@
 /* Checks of settings against each other and against this machine. */
 #include <errno.h>
+#include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "server/base/mem.h"
 #include "server/base/str.h"
 #include "server/config_private.h"
+#include "server/dev_cert.h"
 
 static int check_file(const struct settings *settings, enum setting id, int mode, struct err *err)
 {
@@ -40,6 +43,7 @@ static int check_tls(const struct settings *settings, struct err *err)
 {
     bool cert = settings->text[SETTING_TLS_CERT] != NULL;
     bool key = settings->text[SETTING_TLS_KEY] != NULL;
+    const char *domain = settings->text[SETTING_DOMAIN];
 
     if (cert != key)
         return err_set(err, ERR_INVALID, "--tls-cert and --tls-key belong together");
@@ -48,6 +52,13 @@ static int check_tls(const struct settings *settings, struct err *err)
     if (settings->text[SETTING_TLS_LISTEN] != NULL && !cert && !settings_on(settings, SETTING_DEV))
         return err_set(err, ERR_INVALID,
                        "--tls-listen needs --tls-cert and --tls-key (or --dev, which makes them)");
+    if (settings_on(settings, SETTING_DEV) && !cert && domain != NULL &&
+        (strcspn(domain, ":") != strlen(DEV_DOMAIN) ||
+         strncasecmp(domain, DEV_DOMAIN, strlen(DEV_DOMAIN)) != 0))
+        return err_set(err, ERR_INVALID,
+                       "--dev makes a certificate for " DEV_DOMAIN " only: give --tls-cert and "
+                       "--tls-key for %.200s, or leave --domain out",
+                       domain);
     if (check_file(settings, SETTING_TLS_CERT, R_OK, err) < 0 ||
         check_file(settings, SETTING_TLS_KEY, R_OK, err) < 0)
         return -1;

@@ -102,13 +102,24 @@ static int give_folder(const struct settings *settings, const char *name, uid_t 
     return rc;
 }
 
-/* The private key of the CA signs for clients' trust: the server has no use for it. */
-static int keep_ca_key(const struct settings *settings, struct err *err)
+/* The server reads its own key again on SIGHUP; the CA's key is root's alone. */
+static int give_tls(const struct settings *settings, uid_t uid, gid_t gid, struct err *err)
 {
-    _cleanup_free_ char *path = settings_state_path(settings, "tls/ca.key");
+    static const struct {
+        const char *name;
+        bool server;
+    } keys[] = {{"tls/ca.key", false}, {"tls/server.key", true}};
+    _cleanup_free_ char *dir = settings_state_path(settings, "tls");
 
-    if (lchown(path, 0, 0) < 0 && errno != ENOENT)
-        return err_sys(err, errno, "cannot keep %s for root", path);
+    if (give_folder(settings, "tls", 0, gid, err) < 0)
+        return -1;
+    for (size_t i = 0; i < array_size(keys); i++) {
+        _cleanup_free_ char *path = settings_state_path(settings, keys[i].name);
+        if (lchown(path, keys[i].server ? uid : 0, keys[i].server ? gid : 0) < 0 && errno != ENOENT)
+            return err_sys(err, errno, "cannot set the owner of %s", path);
+    }
+    if (chmod(dir, 0750) < 0 && errno != ENOENT)
+        return err_sys(err, errno, "cannot let the server's group into %s", dir);
     return 0;
 }
 
@@ -116,8 +127,7 @@ int state_give(const struct settings *settings, uid_t uid, gid_t gid, struct err
 {
     const char *state = settings_text(settings, SETTING_STATE_DIR);
 
-    if (give_folder(settings, "db", uid, gid, err) < 0 ||
-        give_folder(settings, "tls", 0, gid, err) < 0 || keep_ca_key(settings, err) < 0)
+    if (give_folder(settings, "db", uid, gid, err) < 0 || give_tls(settings, uid, gid, err) < 0)
         return -1;
     if (chown(state, 0, gid) < 0 || chmod(state, 0710) < 0)
         return err_sys(err, errno, "cannot let the server's group into %s", state);
