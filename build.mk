@@ -146,6 +146,14 @@ $(foreach t,$(filter tests/unit/envd/%,$(UNIT_SRC)),$(eval $(call obj,$(t)): | $
 .PHONY: unit
 unit: $(UNIT_BIN)
 
+# The HTTP test server of tests/integration/http_test.py.
+HTTP_TEST_SERVER := $(OUT)/tests/integration/http_server
+$(HTTP_TEST_SERVER): $(call obj,tests/integration/http_server.c) $(call lib,$(LINK_http))
+	@mkdir -p $(@D)
+	@echo '  LD $@'
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(call obj,tests/integration/http_server.c) \
+	  -Wl,--start-group $(call lib,$(LINK_http)) -Wl,--end-group $(SYS_server)
+
 # Fuzz targets: tests/fuzz/<folder>_<name>.c defines LLVMFuzzerTestOneInput. Built twice: with
 # libFuzzer (`make fuzz`, clang) and with a driver that replays the corpus (`make check`, any build).
 FUZZ_SRC := $(filter-out tests/fuzz/driver.c,$(wildcard tests/fuzz/*.c))
@@ -187,5 +195,6 @@ fuzz: $(FUZZ_BIN)
 
 FORMAT_FILES := $(shell git ls-files '*.c' '*.h' 2>/dev/null)
 
-ALL_OBJ := $(call obj,$(foreach f,$(FOLDERS) server envd,$(SRC_$(f))) $(UNIT_SRC) $(FUZZ_SRC) tests/fuzz/driver.c)
+ALL_OBJ := $(call obj,$(foreach f,$(FOLDERS) server envd,$(SRC_$(f))) $(UNIT_SRC) $(FUZZ_SRC) tests/fuzz/driver.c \
+  tests/integration/http_server.c)
 -include $(ALL_OBJ:.o=.d)
