@@ -1,0 +1,155 @@
+#include "server/proxy/dial.h"
+
+#include <unistd.h>
+
+#include "server/base/fd.h"
+#include "server/base/log.h"
+#include "server/base/mem.h"
+#include "server/proxy/forward.h"
+
+/* Pauses after both addresses refused; a second in all. */
+static const uint16_t pauses_ms[] = {20, 40, 80, 160, 320, 380};
+
+/* The engine calls back exactly once, maybe after the client has gone. */
+struct dial_call {
+    struct forward *fwd; /* NULL when nobody waits any more */
+    struct loop *loop;
+};
+
+static void start(struct forward *fwd);
+
+static void on_pause_end(struct timer *timer)
+{
+    struct forward *fwd = container_of(timer, struct forward, dial.timer);
+
+    start(fwd);
+}
+
+/* Even attempts go to 127.0.0.1, odd ones to [::1] at once after it. */
+static void refused(struct forward *fwd)
+{
+    struct dial *dial = &fwd->dial;
+    unsigned done = ++dial->attempt;
+
+    if (done % 2 != 0) {
+        start(fwd);
+        return;
+    }
+    if (done / 2 > array_size(pauses_ms)) {
+        dial->phase = DIAL_GAVE_UP;
+        return;
+    }
+    dial->phase = DIAL_PAUSING;
+    timer_arm(fwd->proxy->loop, &dial->timer, pauses_ms[done / 2 - 1], on_pause_end);
+}
+
+static void on_connected(h2o_socket_t *sock, const char *h2o_err)
+{
+    struct forward *fwd = sock->data;
+
+    if (h2o_err == NULL) {
+        fwd->dial.phase = DIAL_CONNECTED;
+    } else {
+        sock_close(&fwd->dial.sock);
+        refused(fwd);
+    }
+    forward_advance(fwd);
+}
+
+static void on_dialled(void *ctx, int fd, const struct err *err)
+{
+    struct dial_call *call = ctx;
+    struct forward *fwd = call->fwd;
+    struct loop *loop = call->loop;
+
+    free(call);
+    if (fwd == NULL) {
+        fd_close(&fd);
+        return;
+    }
+    fwd->dial.call = NULL;
+    if (fd >= 0) {
+        fwd->dial.phase = DIAL_CONNECTING;
+        fwd->dial.sock = h2o_evloop_socket_create(loop_h2o(loop), fd, H2O_SOCKET_FLAG_IS_CONNECTING);
+        fwd->dial.sock->data = fwd;
+        h2o_socket_notify_write(fwd->dial.sock, on_connected);
+        return;
+    }
+    if (err->code == ERR_NOT_FOUND) {
+        fwd->dial.phase = DIAL_NO_SANDBOX;
+    } else {
+        log_err(LOG_DEBUG, "dial failed", fwd->id, err);
+        refused(fwd);
+    }
+    forward_advance(fwd);
+}
+
+static void start(struct forward *fwd)
+{
+    struct engine *engine = lifecycle_engine(fwd->proxy->config.lifecycle);
+    struct dial_call *call = mem_zalloc(sizeof(*call));
+
+    call->fwd = fwd;
+    call->loop = fwd->proxy->loop;
+    fwd->dial.phase = DIAL_CALLING;
+    fwd->dial.call = call;
+    engine->ops->dial(engine, call->loop, fwd->id, fwd->port, fwd->dial.attempt % 2 != 0,
+                      on_dialled, call);
+}
+
+/* An idle connection of this run of the sandbox, if this request could be repeated on another. */
+static bool from_pool(struct forward *fwd)
+{
+    if (fwd->port != ENVD_PORT || fwd->fresh_only ||
+        !body_is_whole(&fwd->up.body, fwd->client->input->bytes, fwd->client->input->size))
+        return false;
+    fwd->upstream = pool_take(&fwd->proxy->pool, fwd->id, fwd->run);
+    if (fwd->upstream == NULL)
+        return false;
+    fwd->upstream->data = fwd;
+    fwd->reused = true;
+    fwd->up.hold = true;
+    return true;
+}
+
+static enum step connected(struct forward *fwd)
+{
+    fwd->upstream = fwd->dial.sock;
+    fwd->dial.sock = NULL;
+    sock_prepare(fwd->upstream, fwd);
+    fwd->reused = false;
+    return STEP_NEXT;
+}
+
+enum step dial_run(struct forward *fwd, struct err *err)
+{
+    (void)err;
+    if (forward_client_gone(fwd))
+        return STEP_CLOSE;
+    switch (fwd->dial.phase) {
+    case DIAL_START:
+        if (from_pool(fwd))
+            return STEP_NEXT;
+        start(fwd);
+        return STEP_WAIT;
+    case DIAL_CONNECTED:
+        return connected(fwd);
+    case DIAL_NO_SANDBOX:
+        return forward_answer(fwd, RESPOND_NOT_FOUND);
+    case DIAL_GAVE_UP:
+        return forward_answer(fwd, RESPOND_PORT_CLOSED);
+    default:
+        return STEP_WAIT;
+    }
+}
+
+void dial_abort(struct dial *dial)
+{
+    if (dial->call != NULL)
+        dial->call->fwd = NULL;
+    dial->call = NULL;
+    sock_close(&dial->sock);
+    timer_cancel(&dial->timer);
+    dial->phase = DIAL_START;
+    dial->attempt = 0;
+}
