@@ -88,6 +88,16 @@ int fs_ensure_dir(const char *path, const struct fs_owner *owner, struct err *er
     return 0;
 }
 
+/* fs_ensure_dir for calls whose clients know no code of their own for a full disk. */
+static int ensure_for_rpc(const char *path, const struct fs_owner *owner, struct err *err)
+{
+    if (fs_ensure_dir(path, owner, err) == 0)
+        return 0;
+    if (err->code == ERR_NO_SPACE)
+        err->code = ERR_INTERNAL;
+    return -1;
+}
+
 int fs_make_dir(const char *path, const struct fs_owner *owner, struct err *err)
 {
     char text[FS_ERRNO_TEXT_SIZE];
@@ -101,7 +111,7 @@ int fs_make_dir(const char *path, const struct fs_owner *owner, struct err *err)
     if (errno != ENOENT)
         return err_set(err, ERR_INTERNAL, "error getting file info: stat %s: %s", path,
                        fs_errno_text(errno, text));
-    return fs_ensure_dir(path, owner, err);
+    return ensure_for_rpc(path, owner, err);
 }
 
 int fs_move(const char *source, const char *destination, const struct fs_owner *owner,
@@ -115,7 +125,7 @@ int fs_move(const char *source, const char *destination, const struct fs_owner *
     if (lstat(source, &st) < 0 && errno == ENOENT)
         return err_set(err, ERR_NOT_FOUND, "source file not found: lstat %s: %s", source,
                        fs_errno_text(errno, text));
-    if (fs_ensure_dir(parent, owner, err) < 0)
+    if (ensure_for_rpc(parent, owner, err) < 0)
         return -1;
     if (rename(source, destination) == 0)
         return 0;

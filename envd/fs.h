@@ -48,7 +48,10 @@ int fs_list(const char *path, uint32_t depth, const struct user_db *users, struc
 
 /* Make the folder PATH and its parents; new ones are OWNER's. ERR_EXISTS, ERR_INVALID (a file). */
 int fs_make_dir(const char *path, const struct fs_owner *owner, struct err *err);
-/* The same, and a folder that is there already is fine. ERR_INTERNAL "path is a file: …". */
+/*
+ * The same, and a folder that is there already is fine. ERR_INTERNAL "path is a file: …",
+ * ERR_NO_SPACE.
+ */
 int fs_ensure_dir(const char *path, const struct fs_owner *owner, struct err *err);
 
 /* rename(2) after making the parents of DESTINATION. ERR_NOT_FOUND when SOURCE is missing. */
