@@ -154,6 +154,15 @@ $(HTTP_TEST_SERVER): $(call obj,tests/integration/http_server.c) $(call lib,$(LI
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(call obj,tests/integration/http_server.c) \
 	  -Wl,--start-group $(call lib,$(LINK_http)) -Wl,--end-group $(SYS_server)
 
+# The proxy alone, of tests/integration/proxy_test.py; the lifecycle and engine are its own.
+PROXY_TEST_SERVER := $(OUT)/tests/integration/proxy_server
+PROXY_TEST_LIBS := proxy auth store loop mapper model base
+$(PROXY_TEST_SERVER): $(call obj,tests/integration/proxy_server.c) $(call lib,$(PROXY_TEST_LIBS))
+	@mkdir -p $(@D)
+	@echo '  LD $@'
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(call obj,tests/integration/proxy_server.c) \
+	  -Wl,--start-group $(call lib,$(PROXY_TEST_LIBS)) -Wl,--end-group $(SYS_server)
+
 # Fuzz targets: tests/fuzz/<folder>_<name>.c defines LLVMFuzzerTestOneInput. Built twice: with
 # libFuzzer (`make fuzz`, clang) and with a driver that replays the corpus (`make check`, any build).
 FUZZ_SRC := $(filter-out tests/fuzz/driver.c,$(wildcard tests/fuzz/*.c))
@@ -196,5 +205,5 @@ fuzz: $(FUZZ_BIN)
 FORMAT_FILES := $(shell git ls-files '*.c' '*.h' 2>/dev/null)
 
 ALL_OBJ := $(call obj,$(foreach f,$(FOLDERS) server envd,$(SRC_$(f))) $(UNIT_SRC) $(FUZZ_SRC) tests/fuzz/driver.c \
-  tests/integration/http_server.c)
+  tests/integration/http_server.c tests/integration/proxy_server.c)
 -include $(ALL_OBJ:.o=.d)
