@@ -19,6 +19,7 @@
 
 #define CONFIG_JWT_KEY_BYTES 32
 #define CONFIG_TOKEN_MAX_BYTES 4096
+#define CONFIG_CPU_MAX 8192
 #define CONFIG_JSON_MAX_BYTES (1 << 20)
 
 struct settings {
@@ -30,6 +31,8 @@ struct settings {
     char *template_id;     /* "" when unknown */
     char *default_user;    /* never NULL; "root" until told otherwise */
     char *default_workdir; /* "" when unset */
+    int64_t cpu_count;          /* CPUs this sandbox may use; 0 when unknown */
+    int64_t memory_total_bytes; /* its memory limit; 0 when unknown */
     /*
      * Name to string: what every process gets, internal variables included. Read-only: borrow
      * values, take no references (jansson's counts are not shared between threads).
@@ -60,7 +63,7 @@ static inline void cleanup_settings(struct settings **settings)
 
 /*
  * Apply a JSON document with the fields of POST /init and, from the launcher only (TRUSTED), also
- * jwtKey, sandboxID and templateID. Loop thread. All or nothing: on -1 (ERR_INVALID,
+ * jwtKey, sandboxID, templateID, cpuCount and memoryTotalBytes. Loop thread. All or nothing: on -1 (ERR_INVALID,
  * ERR_UNSUPPORTED) the current settings stay. A timestamp that is not newer than the last one
  * leaves everything as it is and returns 0.
  */
