@@ -113,6 +113,9 @@ $(OUT)/obj/%.o: %.c build.mk
 
 $(call obj,$(SRC_envd)): | $(PROTO_H)
 
+# .incbin is no #include: -MMD does not see it
+$(OUT)/obj/server/api/openapi.o: openapi/platform.yaml
+
 $(OUT)/gen/openapi/%.pb-c.c $(OUT)/gen/openapi/%.pb-c.h &: openapi/%.proto
 	@mkdir -p $(@D)
 	@echo '  PROTOC $@'
