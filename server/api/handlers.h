@@ -1,0 +1,66 @@
+/*
+ * server/api/handlers.h - every handler that routes.c names, and what they share.
+ *
+ * Loop thread; authorised by the router. Each answers at once or defers to a worker.
+ */
+#ifndef SANDPIT_API_HANDLERS_H
+#define SANDPIT_API_HANDLERS_H
+
+#include "server/api/api.h"
+
+/* sandboxes.c */
+int sandbox_create_v1(struct request *req, struct err *err);
+int sandbox_create_v2(struct request *req, struct err *err);
+int sandbox_get(struct request *req, struct err *err);
+int sandbox_delete(struct request *req, struct err *err);
+int sandbox_set_timeout(struct request *req, struct err *err);
+int sandbox_refresh(struct request *req, struct err *err);
+int sandbox_connect_v1(struct request *req, struct err *err);
+int sandbox_connect_v2(struct request *req, struct err *err);
+int sandbox_pause(struct request *req, struct err *err);
+int sandbox_resume(struct request *req, struct err *err);
+
+/* sandboxes_list.c */
+int sandboxes_list_v1(struct request *req, struct err *err);
+int sandboxes_list_v2(struct request *req, struct err *err);
+
+/* templates.c */
+int templates_list(struct request *req, struct err *err);
+int templates_page(struct request *req, struct err *err);
+int templates_default(struct request *req, struct err *err);
+int template_get(struct request *req, struct err *err);
+int template_alias(struct request *req, struct err *err);
+
+/* health.c */
+int api_health(struct request *req, struct err *err);
+int api_spec(struct request *req, struct err *err);
+
+/* ops.c */
+int ops_live(struct request *req, struct err *err);
+int ops_ready(struct request *req, struct err *err);
+int ops_metrics(struct request *req, struct err *err);
+
+/* Who calls, as authorize found it. Borrowed until the handler returns. */
+static inline const struct identity *request_identity(const struct request *req)
+{
+    return request_user(req);
+}
+
+static inline struct api *request_api(const struct request *req)
+{
+    return request_ctx(req);
+}
+
+/* Probe the store on a worker, then answer 200 GOOD or 503 BAD as text. Both static. */
+int probe_store(struct request *req, const char *good, const char *bad, struct err *err);
+
+/* routes.c: the tables, for api.c and for the test that compares them with the specification. */
+extern const struct route api_routes[];
+extern const size_t api_route_count;
+extern const struct route ops_routes[];
+extern const size_t ops_route_count;
+
+/* openapi.c: openapi/platform.yaml as it was when this was built. */
+const char *openapi_text(size_t *len);
+
+#endif

@@ -1,0 +1,120 @@
+/*
+ * server/api/routes.c - every route there is. Unknown path 404, known path with another method 405,
+ * no handler 501. A literal segment comes before a parameter in its place.
+ *
+ * openapi/platform.yaml describes the same operations; tests/unit/api/openapi_test.c compares.
+ */
+#include "server/api/handlers.h"
+#include "server/base/mem.h"
+
+#define READ SCOPE_READ
+#define WRITE SCOPE_WRITE
+
+const struct route api_routes[] = {
+    {"GET", "/health", SCOPE_NONE, api_health},
+    {"GET", "/openapi.json", SCOPE_NONE, api_spec},
+
+    /* sandboxes */
+    {"GET", "/sandboxes", READ, sandboxes_list_v1},
+    {"POST", "/sandboxes", WRITE, sandbox_create_v1},
+    {"GET", "/v2/sandboxes", READ, sandboxes_list_v2},
+    {"POST", "/v2/sandboxes", WRITE, sandbox_create_v2},
+    {"GET", "/sandboxes/metrics", READ, NULL},
+    {"GET", "/sandboxes/{sandboxID}", READ, sandbox_get},
+    {"DELETE", "/sandboxes/{sandboxID}", WRITE, sandbox_delete},
+    {"POST", "/sandboxes/{sandboxID}/timeout", WRITE, sandbox_set_timeout},
+    {"POST", "/sandboxes/{sandboxID}/refreshes", WRITE, sandbox_refresh},
+    {"POST", "/sandboxes/{sandboxID}/connect", WRITE, sandbox_connect_v1},
+    {"POST", "/v2/sandboxes/{sandboxID}/connect", WRITE, sandbox_connect_v2},
+    {"POST", "/sandboxes/{sandboxID}/pause", WRITE, sandbox_pause},
+    {"POST", "/sandboxes/{sandboxID}/resume", WRITE, sandbox_resume},
+    {"PUT", "/sandboxes/{sandboxID}/network", WRITE, NULL},
+    {"POST", "/sandboxes/{sandboxID}/fork", WRITE, NULL},
+    {"POST", "/sandboxes/{sandboxID}/snapshots", WRITE, NULL},
+    {"GET", "/snapshots", READ, NULL},
+    {"GET", "/sandboxes/{sandboxID}/metrics", READ, NULL},
+    {"GET", "/sandboxes/{sandboxID}/logs", READ, NULL},
+    {"GET", "/v2/sandboxes/{sandboxID}/logs", READ, NULL},
+
+    /* templates */
+    {"GET", "/templates", READ, templates_list},
+    {"POST", "/templates", WRITE, NULL},
+    {"GET", "/v2/templates", READ, templates_page},
+    {"POST", "/v2/templates", WRITE, NULL},
+    {"POST", "/v3/templates", WRITE, NULL},
+    {"GET", "/default-templates", READ, templates_default},
+    {"POST", "/templates/tags", WRITE, NULL},
+    {"DELETE", "/templates/tags", WRITE, NULL},
+    {"GET", "/templates/aliases/{alias}", READ, template_alias},
+    {"GET", "/templates/{templateID}", READ, template_get},
+    {"POST", "/templates/{templateID}", WRITE, NULL},
+    {"PATCH", "/templates/{templateID}", WRITE, NULL},
+    {"DELETE", "/templates/{templateID}", WRITE, NULL},
+    {"PATCH", "/v2/templates/{templateID}", WRITE, NULL},
+    {"GET", "/templates/{templateID}/files/{hash}", READ, NULL},
+    {"POST", "/templates/{templateID}/builds/{buildID}", WRITE, NULL},
+    {"POST", "/v2/templates/{templateID}/builds/{buildID}", WRITE, NULL},
+    {"GET", "/templates/{templateID}/builds/{buildID}/status", READ, NULL},
+    {"GET", "/templates/{templateID}/builds/{buildID}/logs", READ, NULL},
+    {"GET", "/templates/{templateID}/tags", READ, NULL},
+    {"GET", "/templates/{templateID}/tags/groups", READ, NULL},
+    {"GET", "/templates/{templateID}/tags/exists", READ, NULL},
+    {"GET", "/templates/{templateID}/tags/count", READ, NULL},
+    {"GET", "/templates/{templateID}/tags/{tag}/assignments", READ, NULL},
+
+    /* volumes and their content */
+    {"GET", "/volumes", READ, NULL},
+    {"POST", "/volumes", WRITE, NULL},
+    {"GET", "/volumes/{volumeID}", READ, NULL},
+    {"DELETE", "/volumes/{volumeID}", WRITE, NULL},
+    {"GET", "/volumecontent/{volumeID}/path", READ, NULL},
+    {"PATCH", "/volumecontent/{volumeID}/path", WRITE, NULL},
+    {"DELETE", "/volumecontent/{volumeID}/path", WRITE, NULL},
+    {"GET", "/volumecontent/{volumeID}/dir", READ, NULL},
+    {"POST", "/volumecontent/{volumeID}/dir", WRITE, NULL},
+    {"GET", "/volumecontent/{volumeID}/file", READ, NULL},
+    {"PUT", "/volumecontent/{volumeID}/file", WRITE, NULL},
+
+    /* secrets */
+    {"GET", "/secrets", READ, NULL},
+    {"POST", "/secrets", WRITE, NULL},
+    {"GET", "/secrets/{secretID}", READ, NULL},
+    {"POST", "/secrets/{secretID}", WRITE, NULL},
+    {"DELETE", "/secrets/{secretID}", WRITE, NULL},
+
+    /* teams, keys, nodes, operators */
+    {"GET", "/teams", READ, NULL},
+    {"GET", "/teams/{teamID}/metrics", READ, NULL},
+    {"GET", "/teams/{teamID}/metrics/max", READ, NULL},
+    {"GET", "/api-keys", READ, NULL},
+    {"POST", "/api-keys", WRITE, NULL},
+    {"PATCH", "/api-keys/{apiKeyID}", WRITE, NULL},
+    {"DELETE", "/api-keys/{apiKeyID}", WRITE, NULL},
+    {"POST", "/access-tokens", WRITE, NULL},
+    {"DELETE", "/access-tokens/{accessTokenID}", WRITE, NULL},
+    {"GET", "/nodes", READ, NULL},
+    {"GET", "/nodes/{nodeID}", READ, NULL},
+    {"POST", "/nodes/{nodeID}", WRITE, NULL},
+    {"POST", "/admin/teams/{teamID}/sandboxes/kill", WRITE, NULL},
+    {"POST", "/admin/teams/{teamID}/builds/cancel", WRITE, NULL},
+    {"GET", "/admin/sandboxes/running-counts", READ, NULL},
+    {"POST", "/admin/teams/{teamID}/api-keys", WRITE, NULL},
+    {"DELETE", "/admin/teams/{teamID}/api-keys/{apiKeyID}", WRITE, NULL},
+
+    /* events and webhooks */
+    {"GET", "/events/sandboxes", READ, NULL},
+    {"GET", "/events/sandboxes/{sandboxID}", READ, NULL},
+    {"GET", "/events/webhooks", READ, NULL},
+    {"POST", "/events/webhooks", WRITE, NULL},
+    {"GET", "/events/webhooks/{webhookID}", READ, NULL},
+    {"PATCH", "/events/webhooks/{webhookID}", WRITE, NULL},
+    {"DELETE", "/events/webhooks/{webhookID}", WRITE, NULL},
+};
+const size_t api_route_count = array_size(api_routes);
+
+const struct route ops_routes[] = {
+    {"GET", "/livez", SCOPE_NONE, ops_live},
+    {"GET", "/readyz", SCOPE_NONE, ops_ready},
+    {"GET", "/metrics", SCOPE_NONE, ops_metrics},
+};
+const size_t ops_route_count = array_size(ops_routes);

@@ -1,0 +1,297 @@
+/*
+ * server/api/sandboxes.c - one sandbox: create, look, end, and move its end.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/api/error_table.h"
+#include "server/api/handlers.h"
+#include "server/api/wire.h"
+#include "server/base/mem.h"
+#include "server/model/limits.h"
+
+#define MS_PER_S 1000
+
+/* One call into lifecycle on a worker, and its answer. */
+struct sandbox_op {
+    struct work work;
+    struct reply *reply; /* outlives the client */
+    struct api *api;
+    struct identity who;
+    char id[SANDBOX_ID_SIZE];
+    int64_t timeout_ms;
+    bool extend_only;
+    bool resumed;
+    struct create_body create;
+    struct sandbox sandbox; /* the result */
+    int rc;
+    struct err err;
+};
+
+static void op_free(struct sandbox_op *op)
+{
+    if (op == NULL)
+        return;
+    if (op->reply != NULL)
+        reply_unref(op->reply);
+    create_body_clear(&op->create);
+    sandbox_clear(&op->sandbox);
+    free(op);
+}
+
+static void cleanup_op(struct sandbox_op **op)
+{
+    op_free(*op);
+}
+
+/* An op of REQ's caller. NULL with ERR_INVALID when the path names a sandbox by a wrong id. */
+static struct sandbox_op *op_new(struct request *req, struct err *err)
+{
+    struct sandbox_op *op = mem_zalloc(sizeof(*op));
+    const char *id = request_param(req, "sandboxID");
+
+    op->api = request_api(req);
+    op->who = *request_identity(req);
+    if (id != NULL && sandbox_id_parse(id, strlen(id), op->id, err) < 0) {
+        op_free(op);
+        return NULL;
+    }
+    return op;
+}
+
+/* Hand *OP to a worker; it is the work's on success, still the caller's on failure. */
+static int op_submit(struct request *req, struct sandbox_op **op, void (*run)(struct work *work),
+                     void (*done)(struct work *work), struct err *err)
+{
+    if (work_submit(request_workers(req), &(*op)->work, run, done, err) < 0)
+        return -1;                     /* queue full: ERR_BUSY */
+    (*op)->reply = request_defer(req); /* safe after submit: done runs on this same loop */
+    *op = NULL;
+    return 0;
+}
+
+/* The answer of a call that returns nothing. */
+static void op_done_empty(struct work *work)
+{
+    struct sandbox_op *op = container_of(work, struct sandbox_op, work);
+
+    if (op->rc == 0)
+        reply_empty(op->reply, 204);
+    else
+        reply_err(op->reply, &op->err);
+    op_free(op);
+}
+
+/* --- POST /sandboxes, POST /v2/sandboxes ----------------------------------------------------- */
+
+static void create_run(struct work *work)
+{
+    struct sandbox_op *op = container_of(work, struct sandbox_op, work);
+
+    op->create.request.namespace_ = op->who.namespace_;
+    op->create.request.client = op->who.client;
+    op->rc = lifecycle_create(op->api->lifecycle, &op->create.request, &op->sandbox, &op->err);
+}
+
+static void create_done(struct work *work)
+{
+    struct sandbox_op *op = container_of(work, struct sandbox_op, work);
+
+    if (op->rc == 0)
+        reply_json(op->reply, 201, wire_sandbox(op->api, &op->sandbox));
+    else
+        error_write_create(op->reply, &op->err);
+    op_free(op);
+}
+
+static int create(struct request *req, bool v2, struct err *err)
+{
+    _cleanup_(cleanup_op) struct sandbox_op *op = op_new(req, err);
+    _cleanup_json_ json_t *body = NULL;
+
+    if (op == NULL)
+        return -1;
+    /* to take it and not keep its promise could make two sandboxes of one call */
+    if (request_header(req, "idempotency-key") != NULL)
+        return err_set(err, ERR_UNSUPPORTED, "the Idempotency-Key header is not supported");
+    body = request_json(req, err);
+    if (body == NULL || wire_create_parse(body, v2, &op->create, err) < 0)
+        return -1;
+    return op_submit(req, &op, create_run, create_done, err);
+}
+
+int sandbox_create_v1(struct request *req, struct err *err)
+{
+    return create(req, false, err);
+}
+
+int sandbox_create_v2(struct request *req, struct err *err)
+{
+    return create(req, true, err);
+}
+
+/* --- GET and DELETE /sandboxes/{sandboxID} --------------------------------------------------- */
+
+int sandbox_get(struct request *req, struct err *err)
+{
+    _cleanup_(cleanup_op) struct sandbox_op *op = op_new(req, err);
+
+    if (op == NULL ||
+        lifecycle_get(op->api->lifecycle, op->who.namespace_, op->id, &op->sandbox, err) < 0)
+        return -1;
+    reply_json(request_reply(req), 200, wire_detail(op->api, &op->sandbox));
+    return 0;
+}
+
+static void delete_run(struct work *work)
+{
+    struct sandbox_op *op = container_of(work, struct sandbox_op, work);
+
+    op->rc = lifecycle_kill(op->api->lifecycle, op->who.namespace_, op->id, SANDBOX_END_KILLED,
+                            &op->err);
+}
+
+int sandbox_delete(struct request *req, struct err *err)
+{
+    _cleanup_(cleanup_op) struct sandbox_op *op = op_new(req, err);
+
+    if (op == NULL)
+        return -1;
+    return op_submit(req, &op, delete_run, op_done_empty, err);
+}
+
+/* --- POST …/timeout, POST …/refreshes -------------------------------------------------------- */
+
+/* KEY of the body in seconds, between 0 and MAX_S. REQUIRED: must be there, else *OUT_MS stays. */
+static int body_seconds(struct request *req, const char *key, int64_t max_s, bool required,
+                        int64_t *out_ms, struct err *err)
+{
+    _cleanup_json_ json_t *body = request_json(req, err);
+    int64_t seconds = -1;
+
+    if (body == NULL || json_get_i64(body, key, 0, max_s, &seconds, err) < 0)
+        return -1;
+    if (seconds < 0 && required)
+        return err_set(err, ERR_INVALID, "field '%s' is required", key);
+    if (seconds >= 0)
+        *out_ms = seconds * MS_PER_S;
+    return 0;
+}
+
+static void timeout_run(struct work *work)
+{
+    struct sandbox_op *op = container_of(work, struct sandbox_op, work);
+
+    op->rc = lifecycle_set_timeout(op->api->lifecycle, op->who.namespace_, op->id, op->timeout_ms,
+                                   op->extend_only, &op->err);
+}
+
+int sandbox_set_timeout(struct request *req, struct err *err)
+{
+    _cleanup_(cleanup_op) struct sandbox_op *op = op_new(req, err);
+
+    if (op == NULL || body_seconds(req, "timeout", INT32_MAX, true, &op->timeout_ms, err) < 0)
+        return -1;
+    return op_submit(req, &op, timeout_run, op_done_empty, err);
+}
+
+int sandbox_refresh(struct request *req, struct err *err)
+{
+    _cleanup_(cleanup_op) struct sandbox_op *op = op_new(req, err);
+
+    if (op == NULL ||
+        body_seconds(req, "duration", SANDBOX_REFRESH_MAX_S, false, &op->timeout_ms, err) < 0)
+        return -1;
+    if (op->timeout_ms < SANDBOX_REFRESH_MIN_S * MS_PER_S)
+        op->timeout_ms = SANDBOX_REFRESH_MIN_S * MS_PER_S;
+    op->extend_only = true;
+    return op_submit(req, &op, timeout_run, op_done_empty, err);
+}
+
+/* --- POST …/connect, POST /v2/…/connect, POST …/pause, POST …/resume ------------------------- */
+
+/* `memory`: false asks for a restart from files alone, which is not built. */
+static int refuse_memory_false(struct request *req, struct err *err)
+{
+    _cleanup_json_ json_t *body = request_json(req, err);
+    bool memory = true;
+
+    if (body == NULL || json_get_bool(body, "memory", &memory, err) < 0)
+        return -1;
+    if (!memory)
+        return err_set(err, ERR_UNSUPPORTED, "memory=false is not supported: a pause keeps memory");
+    return 0;
+}
+
+static void connect_run(struct work *work)
+{
+    struct sandbox_op *op = container_of(work, struct sandbox_op, work);
+
+    op->rc = lifecycle_connect(op->api->lifecycle, op->who.namespace_, op->id, op->timeout_ms,
+                               &op->resumed, &op->sandbox, &op->err);
+}
+
+static void resume_run(struct work *work)
+{
+    struct sandbox_op *op = container_of(work, struct sandbox_op, work);
+
+    op->rc = lifecycle_resume(op->api->lifecycle, op->who.namespace_, op->id, op->timeout_ms,
+                              &op->sandbox, &op->err);
+    op->resumed = true;
+}
+
+static void connect_done(struct work *work)
+{
+    struct sandbox_op *op = container_of(work, struct sandbox_op, work);
+
+    if (op->rc == 0)
+        reply_json(op->reply, op->resumed ? 201 : 200, wire_sandbox(op->api, &op->sandbox));
+    else
+        reply_err(op->reply, &op->err);
+    op_free(op);
+}
+
+static int start_again(struct request *req, int64_t default_s, bool timeout_required,
+                       void (*run)(struct work *work), struct err *err)
+{
+    _cleanup_(cleanup_op) struct sandbox_op *op = op_new(req, err);
+
+    if (op == NULL)
+        return -1;
+    op->timeout_ms = default_s * MS_PER_S;
+    if (body_seconds(req, "timeout", INT32_MAX, timeout_required, &op->timeout_ms, err) < 0 ||
+        refuse_memory_false(req, err) < 0)
+        return -1;
+    return op_submit(req, &op, run, connect_done, err);
+}
+
+int sandbox_connect_v1(struct request *req, struct err *err)
+{
+    return start_again(req, 0, true, connect_run, err);
+}
+
+int sandbox_connect_v2(struct request *req, struct err *err)
+{
+    return start_again(req, SANDBOX_TIMEOUT_DEFAULT_S, false, connect_run, err);
+}
+
+int sandbox_resume(struct request *req, struct err *err)
+{
+    return start_again(req, SANDBOX_TIMEOUT_V1_DEFAULT_S, false, resume_run, err);
+}
+
+static void pause_run(struct work *work)
+{
+    struct sandbox_op *op = container_of(work, struct sandbox_op, work);
+
+    op->rc = lifecycle_pause(op->api->lifecycle, op->who.namespace_, op->id, &op->err);
+}
+
+int sandbox_pause(struct request *req, struct err *err)
+{
+    _cleanup_(cleanup_op) struct sandbox_op *op = op_new(req, err);
+
+    if (op == NULL || refuse_memory_false(req, err) < 0)
+        return -1;
+    return op_submit(req, &op, pause_run, op_done_empty, err);
+}
