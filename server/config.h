@@ -60,7 +60,7 @@ void settings_clear(struct settings *settings);
 int settings_flag(struct settings *settings, enum setting id, const char *value, struct err *err);
 /* Take `--x-y VALUE`, `--x-y=VALUE` and `--dev` from ARGV. */
 int settings_args(struct settings *settings, int argc, char **argv, struct err *err);
-/* Add variables, file and defaults, and check what can be checked without looking at the machine. */
+/* Add variables, file and defaults, and check what needs no look at the machine. */
 int settings_finish(struct settings *settings, struct err *err);
 /* Look at the machine: files exist, what belongs together is there. For check-config and serve. */
 int settings_check(const struct settings *settings, struct err *err);

@@ -183,34 +183,37 @@ int dev_write_env(const struct settings *settings, const struct dev_ports *ports
     return rc;
 }
 
-static void print_file(const char *path)
+static void add_file(struct buf *buf, const char *path)
 {
     _cleanup_free_ char *data = NULL;
     struct err ignored;
+    size_t len;
 
-    if (file_read(AT_FDCWD, path, ENV_MAX_BYTES, &data, NULL, &ignored) == 0)
-        fputs(data, stdout);
+    if (file_read(AT_FDCWD, path, ENV_MAX_BYTES, &data, &len, &ignored) < 0)
+        return;
+    buf_add(buf, data, len);
+    secret_wipe(data, len);
 }
 
-void dev_print_help(const struct settings *settings)
+char *dev_help(const struct settings *settings)
 {
     _cleanup_free_ char *domain = settings_state_path(settings, "dev.env");
     _cleanup_free_ char *plain = settings_state_path(settings, "dev-plain.env");
+    _cleanup_buf_ struct buf buf;
 
-    printf("\nSandpit is about to serve. For E2B's SDKs and CLI, in another shell:\n\n"
-           "  . '%s'\n\nor these lines:\n\n",
-           domain);
-    print_file(domain);
-    printf("\nWithout TLS (URL mode): . '%s'\n\n", plain);
-    print_file(plain);
-    fputs("\nJavaScript (npm install e2b):\n\n"
-          "  import { Sandbox } from 'e2b'\n"
-          "  const sandbox = await Sandbox.create()\n"
-          "  console.log((await sandbox.commands.run('echo hello')).stdout)\n"
-          "\nPython (pip install e2b):\n\n"
-          "  from e2b import Sandbox\n"
-          "  sandbox = Sandbox.create()\n"
-          "  print(sandbox.commands.run(\"echo hello\").stdout)\n\n",
-          stdout);
-    fflush(stdout);
+    buf_init(&buf, 4 * ENV_MAX_BYTES);
+    buf_printf(&buf, "\nSandpit is ready. In another shell:\n\n  source '%s'\n\nwhich says:\n\n",
+               domain);
+    add_file(&buf, domain);
+    buf_printf(&buf, "\nOr without TLS:\n\n  source '%s'\n\nwhich says:\n\n", plain);
+    add_file(&buf, plain);
+    buf_add_str(&buf, "\nJavaScript (npm install e2b):\n\n"
+                      "  import { Sandbox } from 'e2b'\n"
+                      "  const sandbox = await Sandbox.create()\n"
+                      "  console.log((await sandbox.commands.run('echo hello')).stdout)\n"
+                      "\nPython (pip install e2b):\n\n"
+                      "  from e2b import Sandbox\n"
+                      "  sandbox = Sandbox.create()\n"
+                      "  print(sandbox.commands.run(\"echo hello\").stdout)\n\n");
+    return buf_steal(&buf);
 }

@@ -44,6 +44,17 @@ int state_store(const struct settings *settings, bool create, struct store **out
     return store_open(db, out, err);
 }
 
+pid_t state_lock_holder(const struct settings *settings)
+{
+    _cleanup_free_ char *path = settings_state_path(settings, "server.lock");
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    _cleanup_close_ int file = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+    if (file < 0 || fcntl(file, F_GETLK, &lock) < 0 || lock.l_type == F_UNLCK)
+        return 0;
+    return lock.l_pid;
+}
+
 /* A POSIX lock: a forked launcher does not inherit it, and F_GETLK tells who has it. */
 int state_lock(const struct settings *settings, int *fd, struct err *err)
 {
@@ -59,12 +70,10 @@ int state_lock(const struct settings *settings, int *fd, struct err *err)
     }
     if (errno != EACCES && errno != EAGAIN)
         return err_sys(err, errno, "cannot lock %s", path);
-    if (fcntl(file, F_GETLK, &lock) < 0 || lock.l_type == F_UNLCK)
-        lock.l_pid = 0;
     return err_set(err, ERR_BUSY,
                    "another sandpit serve (process %d) uses %s: stop it, or give another "
                    "--state-dir",
-                   (int)lock.l_pid, settings_text(settings, SETTING_STATE_DIR));
+                   (int)state_lock_holder(settings), settings_text(settings, SETTING_STATE_DIR));
 }
 
 /* Change owner of the entry NAME below DIRFD without following links. */

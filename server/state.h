@@ -29,6 +29,8 @@ int state_store(const struct settings *settings, bool create, struct store **out
  * ERR_BUSY naming the process that has it.
  */
 int state_lock(const struct settings *settings, int *fd, struct err *err);
+/* The process that has the lock, or 0. */
+pid_t state_lock_holder(const struct settings *settings);
 /* Give db/ and tls/ to UID and GID, and let GID pass through <state-dir>. As root. */
 int state_give(const struct settings *settings, uid_t uid, gid_t gid, struct err *err);
 
