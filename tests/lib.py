@@ -367,6 +367,8 @@ class Server:
             wait_until("/readyz", READY_S * time_factor(), self._ready)
         except Exception:
             self.kill9()
+            if not self.key:  # it never ran, so there is nothing to sweep up
+                os.unlink(os.path.join(self.folder, "server.json"))
             raise AssertionError(f"server did not get ready; its log:\n{self.log_tail()}") from None
         self.key = self.dev_env("dev.env")["E2B_API_KEY"]
         return self

@@ -3,9 +3,11 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
+import subprocess
 import sys
 import threading
 import time
@@ -397,10 +399,9 @@ class Cli(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.server = lib.Server()  # never started: only its folder and paths
+        cls.addClassCleanup(shutil.rmtree, cls.server.folder)
 
     def run_cli(self, *args):
-        import subprocess
-
         command = [os.path.join(self.server.out, "sandpit"), *args]
         return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                               timeout=60)  # fmt: skip
