@@ -131,10 +131,10 @@ build() { # variant
     run "build-$1" 900 make -j"$JOBS" BUILD="$1" build unit fuzz-replay $(c_integration "build/$1")
 }
 
-# Integration tests in C: built by the Makefile as $(OUT)/tests/integration/<name>.
+# Programs of integration tests: the Makefile builds each as $(OUT)/tests/integration/<name>.
 c_integration() { # out
     local file
-    for file in tests/integration/*_test.c; do
+    for file in tests/integration/*.c; do
         [ ! -e "$file" ] || echo "$1/${file%.c}"
     done
 }
