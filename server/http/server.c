@@ -209,7 +209,11 @@ void http_server_accept(struct http_server *server, struct st_h2o_socket_t *sock
 void http_server_drain(struct http_server *server)
 {
     server->draining = true;
-    h2o_context_request_shutdown(&server->h2o_ctx); /* no keep-alive for heads parsed from now on */
+    /*
+     * No keep-alive for heads parsed from now on. h2o_context_request_shutdown would also start
+     * HTTP/2's timer, which h2o_context_dispose then trips over.
+     */
+    server->h2o_ctx.shutdown_requested = 1;
     conn_close_all(server, false);
 }
 
@@ -220,6 +224,8 @@ size_t http_server_active(const struct http_server *server)
 
 void http_server_free(struct http_server *server)
 {
+    h2o_multithread_queue_t *queue;
+
     if (server == NULL)
         return;
     server->freeing = true;
@@ -228,7 +234,9 @@ void http_server_free(struct http_server *server)
     if (server->active > 0)
         log_error("requests are still under way", "server", server->config->name, "count",
                   log_num((long long)server->active));
+    queue = server->h2o_ctx.queue;
     h2o_context_dispose(&server->h2o_ctx);
+    free(queue); /* h2o 2.2.5 closes it and forgets its memory */
     h2o_config_dispose(&server->globalconf);
     free(server);
 }

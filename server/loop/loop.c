@@ -177,3 +177,15 @@ int64_t loop_now_ms(struct loop *loop)
     (void)loop; /* h2o's cached time follows the wall clock, so it is of no use here */
     return time_mono_ms();
 }
+
+#ifdef __SANITIZE_ADDRESS__
+/*
+ * h2o keeps up to 16 free chunks of each kind per thread and has no call to drop them, so those of
+ * a thread that has ended look like a leak.
+ */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:h2o_mem_alloc_recycle\n";
+}
+#endif

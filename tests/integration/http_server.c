@@ -40,6 +40,7 @@ struct app {
     struct listener *secure;
     struct tls *tls;
     struct work_pool *workers;
+    bool stopping;
     atomic_int gone; /* deferred requests whose client had left */
 };
 
@@ -252,6 +253,9 @@ static void on_signal(void *ctx, int signo)
         fflush(stdout);
         return;
     }
+    if (app.stopping)
+        return;
+    app.stopping = true;
     listener_stop(app.plain);
     listener_stop(app.secure);
     for (size_t i = 0; i < app.thread_count; i++)
