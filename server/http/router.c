@@ -45,12 +45,10 @@ static bool match_path(const char *template, const char *path, size_t path_len,
     out->param_count = 0;
     *weight = 0;
     for (;;) {
-        bool more = next_segment(&template, t_end, &t_segment, &t_len);
-
-        if (next_segment(&path, p_end, &p_segment, &p_len) != more)
+        if (!next_segment(&template, t_end, &t_segment, &t_len))
+            return !next_segment(&path, p_end, &p_segment, &p_len);
+        if (!next_segment(&path, p_end, &p_segment, &p_len))
             return false;
-        if (!more)
-            return true;
         if (is_param(t_segment, t_len)) {
             if (p_len == 0 || out->param_count == ROUTE_PARAMS_MAX)
                 return false;
