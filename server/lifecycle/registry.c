@@ -187,8 +187,8 @@ void registry_remove(struct registry *registry, struct entry *entry)
     entry->removed = true;
     entry->busy = false;
     pthread_cond_broadcast(&registry->released);
-    unref(entry); /* the holder's */
-    unref(entry); /* the table's */
+    entry->refs--; /* the table's */
+    unref(entry);  /* the holder's */
     pthread_mutex_unlock(&registry->lock);
 }
 
