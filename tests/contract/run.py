@@ -113,7 +113,7 @@ def run_js(env):
     output = stream(command, env, NODE)
     counts = {}
     for name in ("pass", "fail", "cancelled", "skipped"):
-        found = re.findall(rf"^\W*{name} (\d+)\s*$", output, re.M)
+        found = re.findall(rf"^\S*\s*{name} (\d+)\s*$", output, re.M)
         counts[name] = int(found[-1]) if found else None
     if counts["pass"] is None:
         return 0, 1, 0
