@@ -77,7 +77,7 @@ struct request {
     const char *query; /* without '?'; "" when there is none */
     struct http_head head;
     bool has_user;
-    uint8_t user[REQUEST_USER_MAX];
+    _Alignas(8) uint8_t user[REQUEST_USER_MAX]; /* a struct of authorize goes in */
 };
 
 /* conn.c: a connection that h2o reads from, guarded by the strict scanner. */
