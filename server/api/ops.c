@@ -77,7 +77,8 @@ int ops_metrics(struct request *req, struct err *err)
     _cleanup_buf_ struct buf out;
 
     buf_init(&out, METRICS_MAX_BYTES);
-    add_sandboxes(api, &out);
+    if (api->lifecycle != NULL) /* start-up is done */
+        add_sandboxes(api, &out);
     add_requests(&out);
     buf_printf(&out,
                "# HELP sandpit_work_waiting Calls that wait for a worker.\n"
