@@ -26,13 +26,12 @@
 #include <sys/types.h>
 
 #include "envd/config.h"
+#include "envd/http_head.h"
 #include "envd/user.h"
 #include "server/base/buf.h"
 #include "server/base/err.h"
 #include "server/base/json.h"
 
-#define HTTP_HEAD_MAX_BYTES (64 << 10)
-#define HTTP_HEADERS_MAX 128
 #define HTTP_KEEPALIVE_MS (640 * 1000)
 #define HTTP_IDLE_TIMEOUT_MS (300 * 1000) /* a peer that neither sends nor takes anything */
 

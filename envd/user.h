@@ -44,7 +44,10 @@ static inline void cleanup_user_db(struct user_db **db)
 struct user_db *user_db_parse(const char *passwd, size_t passwd_len, const char *group,
                               size_t group_len);
 
-/* Fill *OUT. Returns 0, or -1 when there is no such name; *OUT is untouched then. */
+/*
+ * Fill *OUT. Returns 0, or -1 when there is no such name; *OUT is untouched then. "root" is always
+ * there: uid 0, /root, when the files lack it.
+ */
 int user_db_find(const struct user_db *db, const char *name, struct user *out);
 /* The name of an id, or NULL. Borrowed from DB. */
 const char *user_db_user_name(const struct user_db *db, uid_t uid);

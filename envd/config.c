@@ -1,0 +1,288 @@
+#include "envd/config.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "server/base/buf.h"
+#include "server/base/mem.h"
+#include "server/base/str.h"
+#include "server/base/time.h"
+
+static pthread_mutex_t current_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct settings *current; /* guarded by current_lock */
+
+static struct settings *settings_new(void)
+{
+    struct settings *settings = mem_zalloc(sizeof(*settings));
+
+    settings->refs = 1;
+    settings->sandbox_id = mem_strdup("");
+    settings->template_id = mem_strdup("");
+    settings->default_user = mem_strdup("root");
+    settings->default_workdir = mem_strdup("");
+    settings->user_envs = json_object();
+    settings->envs = json_object();
+    return settings;
+}
+
+static struct settings *settings_copy(const struct settings *from)
+{
+    struct settings *copy = mem_zalloc(sizeof(*copy));
+
+    *copy = *from;
+    copy->refs = 1;
+    copy->access_token = mem_strdup(from->access_token);
+    copy->sandbox_id = mem_strdup(from->sandbox_id);
+    copy->template_id = mem_strdup(from->template_id);
+    copy->default_user = mem_strdup(from->default_user);
+    copy->default_workdir = mem_strdup(from->default_workdir);
+    copy->user_envs = json_deep_copy(from->user_envs);
+    copy->envs = NULL;
+    return copy;
+}
+
+struct settings *settings_get(void)
+{
+    struct settings *settings;
+
+    pthread_mutex_lock(&current_lock);
+    settings = current;
+    __atomic_add_fetch(&settings->refs, 1, __ATOMIC_RELAXED);
+    pthread_mutex_unlock(&current_lock);
+    return settings;
+}
+
+void settings_unref(struct settings *settings)
+{
+    if (settings == NULL || __atomic_sub_fetch(&settings->refs, 1, __ATOMIC_ACQ_REL) > 0)
+        return;
+    if (settings->access_token != NULL)
+        secret_wipe(settings->access_token, strlen(settings->access_token));
+    secret_clear(&settings->jwt_key);
+    free(settings->access_token);
+    free(settings->sandbox_id);
+    free(settings->template_id);
+    free(settings->default_user);
+    free(settings->default_workdir);
+    json_decref(settings->user_envs);
+    json_decref(settings->envs);
+    free(settings);
+}
+
+static void publish(struct settings *settings)
+{
+    struct settings *old;
+
+    pthread_mutex_lock(&current_lock);
+    old = current;
+    current = settings;
+    pthread_mutex_unlock(&current_lock);
+    settings_unref(old);
+}
+
+/* What every process gets: the user's variables, and over them the internal ones. */
+static void merge_envs(struct settings *settings)
+{
+    json_decref(settings->envs);
+    settings->envs = json_deep_copy(settings->user_envs);
+    json_put_str(settings->envs, "E2B_SANDBOX", "true");
+    if (settings->sandbox_id[0] != '\0')
+        json_put_str(settings->envs, "E2B_SANDBOX_ID", settings->sandbox_id);
+    if (settings->template_id[0] != '\0')
+        json_put_str(settings->envs, "E2B_TEMPLATE_ID", settings->template_id);
+}
+
+void config_init(bool insecure)
+{
+    struct settings *settings = settings_new();
+
+    settings->insecure = insecure;
+    merge_envs(settings);
+    publish(settings);
+}
+
+void config_clear(void)
+{
+    publish(NULL);
+}
+
+static void replace(char **field, const char *value)
+{
+    free(*field);
+    *field = mem_strdup(value);
+}
+
+static int apply_token(struct settings *settings, const json_t *json, struct err *err)
+{
+    const char *token = NULL;
+
+    if (json_get_str(json, "accessToken", &token, err) < 0)
+        return -1;
+    if (token != NULL && (token[0] == '\0' || strchr(token, '\\') != NULL ||
+                          strlen(token) > CONFIG_TOKEN_MAX_BYTES))
+        return err_set(err, ERR_INVALID, "accessToken must be 1 to %d bytes without a backslash",
+                       CONFIG_TOKEN_MAX_BYTES);
+    if (settings->access_token != NULL)
+        secret_wipe(settings->access_token, strlen(settings->access_token));
+    replace(&settings->access_token, token);
+    return 0;
+}
+
+/* A name must be usable in an environment block; a value too (jansson refuses NUL in both). */
+static int apply_envs(struct settings *settings, const json_t *json, struct err *err)
+{
+    json_t *envs = NULL, *value;
+    const char *name;
+
+    if (json_get_str_map(json, "envVars", &envs, err) < 0)
+        return -1;
+    if (envs == NULL)
+        return 0;
+    json_object_foreach(envs, name, value) {
+        if (name[0] == '\0' || strchr(name, '=') != NULL)
+            return err_set(err, ERR_INVALID, "envVars has a name that is empty or holds '='");
+    }
+    json_decref(settings->user_envs);
+    settings->user_envs = json_deep_copy(envs);
+    return 0;
+}
+
+static int apply_defaults(struct settings *settings, const json_t *json, struct err *err)
+{
+    const char *user = "", *workdir = "";
+
+    if (json_get_str(json, "defaultUser", &user, err) < 0 ||
+        json_get_str(json, "defaultWorkdir", &workdir, err) < 0)
+        return -1;
+    if (user[0] != '\0')
+        replace(&settings->default_user, user);
+    if (workdir[0] != '\0')
+        replace(&settings->default_workdir, workdir);
+    return 0;
+}
+
+/* What the platform may ask for and is not there yet must not look done. */
+static int refuse_unbuilt(const json_t *json, struct err *err)
+{
+    static const char *const fields[] = {"volumeMounts", "caBundle", "hyperloopIP"};
+
+    for (size_t i = 0; i < array_size(fields); i++) {
+        const json_t *value = json_object_get(json, fields[i]);
+
+        if (value == NULL || json_is_null(value) ||
+            (json_is_array(value) && json_array_size(value) == 0) ||
+            (json_is_string(value) && json_string_length(value) == 0))
+            continue;
+        return err_set(err, ERR_INVALID, "field '%s' is not supported by this envd", fields[i]);
+    }
+    return 0;
+}
+
+/* Fields that only the launcher may give. */
+static int apply_identity(struct settings *settings, const json_t *json, struct err *err)
+{
+    const char *key = NULL, *sandbox_id = "", *template_id = "";
+
+    if (json_get_str(json, "jwtKey", &key, err) < 0 ||
+        json_get_str(json, "sandboxID", &sandbox_id, err) < 0 ||
+        json_get_str(json, "templateID", &template_id, err) < 0 ||
+        json_get_i64(json, "cpuCount", 1, CONFIG_CPU_MAX, &settings->cpu_count, err) < 0 ||
+        json_get_i64(json, "memoryTotalBytes", 1, INT64_MAX, &settings->memory_total_bytes, err) <
+            0)
+        return -1;
+    if (key != NULL) {
+        if (hex_decode(key, strlen(key), settings->jwt_key.bytes, CONFIG_JWT_KEY_BYTES) < 0)
+            return err_set(err, ERR_INVALID, "jwtKey must be %d hex digits",
+                           2 * CONFIG_JWT_KEY_BYTES);
+        settings->jwt_key.len = CONFIG_JWT_KEY_BYTES;
+        settings->has_jwt_key = true;
+    }
+    if (sandbox_id[0] != '\0')
+        replace(&settings->sandbox_id, sandbox_id);
+    if (template_id[0] != '\0')
+        replace(&settings->template_id, template_id);
+    return 0;
+}
+
+/* Sets *STALE when the document is not newer than the last one that was accepted. */
+static int apply_timestamp(struct settings *settings, const json_t *json, bool *stale,
+                           struct err *err)
+{
+    const char *text = NULL;
+    int64_t ms;
+    uint32_t nanos;
+
+    if (json_get_str(json, "timestamp", &text, err) < 0)
+        return -1;
+    if (text == NULL || text[0] == '\0')
+        return 0;
+    if (time_parse_rfc3339(text, strlen(text), &ms, &nanos) < 0)
+        return err_set(err, ERR_INVALID, "timestamp must be an RFC 3339 date and time");
+    if (settings->has_timestamp &&
+        (ms < settings->timestamp_ms ||
+         (ms == settings->timestamp_ms && nanos <= settings->timestamp_nanos))) {
+        *stale = true;
+        return 0;
+    }
+    settings->has_timestamp = true;
+    settings->timestamp_ms = ms;
+    settings->timestamp_nanos = nanos;
+    return 0;
+}
+
+int config_apply(const json_t *json, bool trusted, struct err *err)
+{
+    _cleanup_settings_ struct settings *old = settings_get();
+    _cleanup_settings_ struct settings *settings = settings_copy(old);
+    bool stale = false;
+
+    if (refuse_unbuilt(json, err) < 0 || apply_timestamp(settings, json, &stale, err) < 0 ||
+        apply_token(settings, json, err) < 0 || apply_envs(settings, json, err) < 0 ||
+        apply_defaults(settings, json, err) < 0)
+        return -1;
+    if (trusted && apply_identity(settings, json, err) < 0)
+        return -1;
+    if (stale)
+        return 0;
+    merge_envs(settings);
+    publish(steal_ptr(&settings));
+    return 0;
+}
+
+static int read_all(int fd, struct buf *out, struct err *err)
+{
+    for (;;) {
+        char *to = buf_reserve(out, 4096);
+        ssize_t n;
+
+        if (to == NULL)
+            return err_set(err, ERR_INVALID, "the configuration is larger than %d bytes",
+                           CONFIG_JSON_MAX_BYTES);
+        n = read(fd, to, 4096);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return err_sys(err, errno, "cannot read the configuration descriptor");
+        if (n == 0)
+            return 0;
+        buf_commit(out, (size_t)n);
+    }
+}
+
+int config_read_fd(int fd, struct err *err)
+{
+    _cleanup_json_ json_t *json = NULL;
+    struct buf text;
+    int rc;
+
+    buf_init(&text, CONFIG_JSON_MAX_BYTES);
+    rc = read_all(fd, &text, err);
+    if (rc == 0)
+        json = json_parse_object(buf_str(&text), text.len, err);
+    if (text.data != NULL)
+        secret_wipe(text.data, text.cap);
+    buf_clear(&text);
+    return json != NULL ? config_apply(json, true, err) : -1;
+}

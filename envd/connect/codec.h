@@ -1,0 +1,70 @@
+/*
+ * envd/connect/codec.h - messages on the wire: binary protobuf and protobuf's JSON.
+ *
+ * Both work from protobuf-c's descriptors, so a new message needs no code here. Pure. Any thread.
+ * JSON out: lowerCamelCase names, default values left out, `optional` ones (oneof members) kept,
+ * bytes in base64, 64-bit integers as strings, enums by name, Timestamp as RFC 3339, maps as
+ * objects. JSON in: also snake_case names, URL-safe or unpadded base64, numbers or strings for
+ * integers, numbers for enums; null is absent; unknown fields are skipped.
+ * Strings must be UTF-8 without NUL in both forms.
+ * Source: envd-api section 2.6; protobuf.dev "ProtoJSON Format" and "Encoding".
+ */
+#ifndef ENVD_CONNECT_CODEC_H
+#define ENVD_CONNECT_CODEC_H
+
+#include <protobuf-c/protobuf-c.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "server/base/buf.h"
+#include "server/base/err.h"
+
+enum codec { CODEC_JSON, CODEC_PROTO };
+
+/*
+ * Decode LEN bytes as a DESC message: 0 and *OUT, to free with codec_free; or -1 with ERR_INVALID
+ * whose message says what is wrong.
+ */
+int codec_decode(enum codec codec, const ProtobufCMessageDescriptor *desc, const char *data,
+                 size_t len, ProtobufCMessage **out, struct err *err);
+/* Append MESSAGE. -1: ERR_LIMIT when OUT is full, ERR_INTERNAL for what cannot be expressed. */
+int codec_encode(enum codec codec, const ProtobufCMessage *message, struct buf *out,
+                 struct err *err);
+/* NULL is fine. */
+void codec_free(ProtobufCMessage *message);
+
+static inline void cleanup_message(ProtobufCMessage **message)
+{
+    codec_free(*message);
+}
+#define _cleanup_message_ __attribute__((cleanup(cleanup_message)))
+
+/* ---- The parts, for codec_*.c and tests ---- */
+
+int codec_json_decode(const ProtobufCMessageDescriptor *desc, const char *data, size_t len,
+                      ProtobufCMessage **out, struct err *err);
+int codec_json_encode(const ProtobufCMessage *message, struct buf *out, struct err *err);
+int codec_proto_decode(const ProtobufCMessageDescriptor *desc, const char *data, size_t len,
+                       ProtobufCMessage **out, struct err *err);
+int codec_proto_encode(const ProtobufCMessage *message, struct buf *out, struct err *err);
+
+/* DESC is the seconds-and-nanos message that JSON shows as RFC 3339. */
+bool codec_is_timestamp(const ProtobufCMessageDescriptor *desc);
+/* FIELD is a map: a repeated message of key and value, as protoc makes it for map<string, string>. */
+bool codec_is_map(const ProtobufCFieldDescriptor *field);
+/* "modified_time" to "modifiedTime"; OUT holds at least strlen(NAME) + 1. */
+void codec_json_name(const char *name, char *out);
+
+/* Where MESSAGE keeps FIELD, and its presence word (count, oneof case, has_). */
+static inline void *codec_member(const ProtobufCMessage *message,
+                                 const ProtobufCFieldDescriptor *field)
+{
+    return (char *)(uintptr_t)message + field->offset;
+}
+static inline void *codec_quantifier(const ProtobufCMessage *message,
+                                     const ProtobufCFieldDescriptor *field)
+{
+    return (char *)(uintptr_t)message + field->quantifier_offset;
+}
+
+#endif

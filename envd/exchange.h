@@ -1,0 +1,147 @@
+/*
+ * envd/exchange.h - the inside of envd/http.h: connections and exchanges. For http_*.c, auth.c and
+ * rpc.c only; handlers see http.h and rpc.h.
+ *
+ * A connection carries one exchange at a time. It belongs to the loop thread, except while a
+ * blocking handler has it (CONN_WORKER).
+ */
+#ifndef ENVD_EXCHANGE_H
+#define ENVD_EXCHANGE_H
+
+#include "envd/http.h"
+#include "envd/http_body.h"
+#include "envd/http_head.h"
+#include "envd/loop.h"
+#include "envd/pool.h"
+#include "envd/route.h"
+
+#define CONN_IN_MAX (2 * HTTP_HEAD_MAX_BYTES) /* bytes read ahead */
+#define CONN_OUT_MAX (256 << 20)              /* an answer that is ready in memory */
+#define CONN_OUT_HIGH (256 << 10)             /* a stream's sender stops here … */
+#define CONN_OUT_LOW (64 << 10)               /* … and goes on here */
+#define CONN_DRAIN_MAX (1 << 20)              /* of a body that nobody wants */
+
+struct http_server {
+    struct loop *loop;
+    struct pool *files; /* blocking handlers */
+    struct pool *disk;  /* RPC_WORKER */
+    struct loop_io listener;
+    struct loop_timer accept_again; /* after running out of descriptors */
+    size_t connections;
+};
+
+enum conn_state {
+    CONN_HEAD,    /* between requests, or in a head */
+    CONN_BODY,    /* collecting, or streaming to, a loop handler's body */
+    CONN_HANDLER, /* a loop handler has the request */
+    CONN_WORKER,  /* a worker thread owns the connection */
+    CONN_DRAIN,   /* answered; the rest of the body is discarded */
+    CONN_LINGER,  /* answered; reading until the client closes, so that it gets the answer */
+    CONN_CLOSED,
+};
+
+struct conn {
+    struct http_server *server;
+    struct loop_io io;
+    struct loop_timer timer;
+    struct loop_msg flush; /* queued by loop_soon */
+    struct loop_msg reap;
+    bool flush_queued;
+    bool advancing; /* conn_advance is on the stack */
+    bool eof;       /* the client will send no more */
+    bool close_after;
+    bool held; /* a sender was told to stop */
+    enum conn_state state;
+    struct buf in;
+    struct buf out;
+    size_t out_at; /* of out, what has been sent */
+    size_t drained;
+    struct exchange *ex; /* NULL between requests */
+};
+
+struct answer_header {
+    char *name;
+    char *value;
+};
+
+#define ANSWER_HEADERS_MAX 32
+
+struct exchange {
+    unsigned refs;     /* loop thread */
+    struct conn *conn; /* NULL: the client is gone */
+    struct http_server *server;
+    struct http_head head;
+    struct http_body framing;
+    const struct route *route;
+    struct settings *settings;
+    bool jwt_valid;
+    bool continued; /* "100 Continue" is out, or not wanted */
+    struct user *user;  /* named by the request (Basic or JWT); NULL: none was */
+    char *bad_user;     /* a name that was given and is unknown */
+    struct buf body;    /* loop handlers */
+
+    int status;
+    bool begun;
+    bool ended;
+    bool chunked;  /* the answer */
+    int64_t left;  /* of a counted answer */
+    bool broken;   /* a blocking handler's connection is not usable any more */
+    size_t answer_header_count;
+    struct answer_header answer_headers[ANSWER_HEADERS_MAX];
+
+    struct job job; /* blocking handlers */
+    int rc;
+    struct err err;
+
+    /* Loop handlers that stream; all may be NULL. */
+    void *owner;
+    void (*on_gone)(struct exchange *ex);     /* the client left; conn is NULL now */
+    void (*on_writable)(struct exchange *ex); /* below CONN_OUT_LOW again */
+    /* The body as it comes, instead of collecting it; LEN 0 is its end. */
+    void (*on_body)(struct exchange *ex, const char *data, size_t len);
+    bool body_paused; /* no on_body calls, and so no reading, until http_body_resume */
+};
+
+/* ---- http_conn.c ---- */
+
+/* Serve the listening socket FD (non-blocking). */
+struct http_server *http_server_new(struct loop *loop, int fd, struct err *err);
+
+struct exchange *exchange_ref(struct exchange *ex);
+void exchange_unref(struct exchange *ex);
+void http_body_resume(struct exchange *ex);
+/* Send what is in conn->out before the loop sleeps. */
+void conn_flush_soon(struct conn *conn);
+/* Bytes of the answer that the socket has not taken. */
+size_t conn_backlog(const struct conn *conn);
+/* The answer is complete: on to the next request, or the end of the connection. */
+void conn_answered(struct conn *conn);
+
+/* Read the body for a loop handler: collect at most MAX bytes, or stream it to on_body. */
+void conn_start_body(struct exchange *ex, size_t max);
+/* Give the connection to a worker that runs the blocking handler. */
+void conn_start_blocking(struct exchange *ex);
+
+/* ---- http_reply.c: building answers into conn->out ---- */
+
+/* Status line and headers. LENGTH -1: chunked (or until close for HTTP/1.0). */
+void answer_head(struct exchange *ex, int status, const char *content_type, int64_t length);
+/* Loop: a streamed answer. Write returns the backlog. */
+void http_stream_begin(struct exchange *ex, int status, const char *content_type);
+size_t http_stream_write(struct exchange *ex, const void *data, size_t len);
+void http_stream_end(struct exchange *ex);
+
+/* ---- http_dispatch.c ---- */
+
+/* The head is there: check who asks, then start the route's handler or answer. */
+void exchange_dispatch(struct exchange *ex);
+/* The body is complete: call the loop handler. */
+void exchange_body_done(struct exchange *ex);
+/* The body passes its maximum: refuse it. */
+void exchange_too_large(struct exchange *ex);
+
+/* ---- http_blocking.c ---- */
+
+void exchange_run_blocking(struct job *job);
+
+#endif

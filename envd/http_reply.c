@@ -1,0 +1,292 @@
+#include "envd/exchange.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "server/base/log.h"
+#include "server/base/mem.h"
+#include "server/base/str.h"
+
+#define EXPOSED                                                                                  \
+    "Grpc-Status, Grpc-Message, Grpc-Status-Details-Bin, Location, Cache-Control, "              \
+    "X-Content-Type-Options"
+
+static const char *reason(int status)
+{
+    static const struct {
+        int status;
+        const char *text;
+    } reasons[] = {
+        {200, "OK"},
+        {204, "No Content"},
+        {206, "Partial Content"},
+        {304, "Not Modified"},
+        {400, "Bad Request"},
+        {401, "Unauthorized"},
+        {403, "Forbidden"},
+        {404, "Not Found"},
+        {405, "Method Not Allowed"},
+        {406, "Not Acceptable"},
+        {409, "Conflict"},
+        {412, "Precondition Failed"},
+        {413, "Content Too Large"},
+        {415, "Unsupported Media Type"},
+        {416, "Range Not Satisfiable"},
+        {429, "Too Many Requests"},
+        {431, "Request Header Fields Too Large"},
+        {499, "Client Closed Request"},
+        {500, "Internal Server Error"},
+        {501, "Not Implemented"},
+        {503, "Service Unavailable"},
+        {504, "Gateway Timeout"},
+        {507, "Insufficient Storage"},
+    };
+
+    for (size_t i = 0; i < array_size(reasons); i++) {
+        if (reasons[i].status == status)
+            return reasons[i].text;
+    }
+    return "";
+}
+
+static struct answer_header *find_header(struct exchange *ex, const char *name)
+{
+    for (size_t i = 0; i < ex->answer_header_count; i++) {
+        if (mem_is_nocase(ex->answer_headers[i].name, strlen(ex->answer_headers[i].name), name))
+            return &ex->answer_headers[i];
+    }
+    return NULL;
+}
+
+int http_set_header(struct exchange *ex, const char *name, const char *value)
+{
+    struct answer_header *header = find_header(ex, name);
+
+    if (strpbrk(value, "\r\n") != NULL)
+        return -1;
+    if (header == NULL && ex->answer_header_count == ANSWER_HEADERS_MAX)
+        return -1;
+    if (header == NULL) {
+        header = &ex->answer_headers[ex->answer_header_count++];
+        header->name = mem_strdup(name);
+        header->value = NULL;
+    }
+    free(header->value);
+    header->value = mem_strdup(value);
+    return 0;
+}
+
+void http_close_after(struct exchange *ex)
+{
+    ex->head.keep_alive = false;
+}
+
+bool http_begun(const struct exchange *ex)
+{
+    return ex->begun;
+}
+
+static void add_date(struct buf *out)
+{
+    time_t now = time(NULL);
+    struct tm tm;
+    char text[40];
+
+    gmtime_r(&now, &tm);
+    strftime(text, sizeof(text), "%a, %d %b %Y %H:%M:%S GMT", &tm);
+    buf_printf(out, "Date: %s\r\n", text);
+}
+
+/* envd-api section 7.2: on every answer. */
+static void add_cors(struct exchange *ex, struct buf *out)
+{
+    if (find_header(ex, "Vary") == NULL)
+        buf_add_str(out, "Vary: Origin\r\n");
+    if (http_header(ex, "origin") == NULL)
+        return;
+    if (find_header(ex, "Access-Control-Allow-Origin") == NULL)
+        buf_add_str(out, "Access-Control-Allow-Origin: *\r\n");
+    if (find_header(ex, "Access-Control-Allow-Methods") == NULL) /* not a preflight */
+        buf_add_str(out, "Access-Control-Expose-Headers: " EXPOSED "\r\n");
+}
+
+static void add_framing(struct exchange *ex, int status, int64_t length, struct buf *out)
+{
+    ex->left = length;
+    if (length < 0 && ex->head.minor == 1) {
+        ex->chunked = true;
+        buf_add_str(out, "Transfer-Encoding: chunked\r\n");
+    } else if (length < 0) {
+        ex->head.keep_alive = false; /* HTTP/1.0: the body ends with the connection */
+    } else if (status != 204 && status != 304) {
+        buf_printf(out, "Content-Length: %lld\r\n", (long long)length);
+    }
+    if (!ex->head.keep_alive || (!http_body_done(&ex->framing) && !ex->continued))
+        buf_add_str(out, "Connection: close\r\n");
+    else if (ex->head.minor == 0)
+        buf_add_str(out, "Connection: keep-alive\r\n");
+}
+
+void answer_head(struct exchange *ex, int status, const char *content_type, int64_t length)
+{
+    struct buf *out = &ex->conn->out;
+
+    ex->begun = true;
+    ex->status = status;
+    buf_printf(out, "HTTP/1.1 %d %s\r\n", status, reason(status));
+    add_date(out);
+    add_cors(ex, out);
+    if (content_type != NULL)
+        buf_printf(out, "Content-Type: %s\r\n", content_type);
+    for (size_t i = 0; i < ex->answer_header_count; i++)
+        buf_printf(out, "%s: %s\r\n", ex->answer_headers[i].name, ex->answer_headers[i].value);
+    add_framing(ex, status, length, out);
+    buf_add_str(out, "\r\n");
+}
+
+/* ---- Loop handlers ---- */
+
+void http_reply(struct exchange *ex, int status, const char *content_type, const void *data,
+                size_t len)
+{
+    struct conn *conn = ex->conn;
+
+    if (conn == NULL || ex->begun)
+        return;
+    answer_head(ex, status, content_type, (int64_t)len);
+    buf_add(&conn->out, data, len);
+    ex->ended = true;
+    conn_answered(conn);
+}
+
+void http_reply_empty(struct exchange *ex, int status)
+{
+    http_reply(ex, status, NULL, "", 0);
+}
+
+void http_reply_json(struct exchange *ex, int status, json_t *json)
+{
+    _cleanup_free_ char *text = json_text(json);
+
+    json_decref(json);
+    http_reply(ex, status, "application/json; charset=utf-8", text, strlen(text));
+}
+
+/* {"code":STATUS,"message":MESSAGE} and a newline; to free(). */
+static char *error_text(int status, const char *message)
+{
+    json_t *json = json_object();
+    _cleanup_free_ char *text = NULL;
+
+    json_put_i64(json, "code", status);
+    json_put(json, "message", json_string_nocheck(message));
+    text = json_text(json);
+    json_decref(json);
+    return mem_asprintf("%s\n", text);
+}
+
+/* Cut S where its UTF-8 stops being well-formed, as a message cut at its limit may be. */
+static void cut_utf8(char *s)
+{
+    size_t len = strlen(s);
+
+    while (len > 0 && !str_is_utf8(s, len))
+        s[--len] = '\0';
+}
+
+void http_reply_error(struct exchange *ex, int status, const char *fmt, ...)
+{
+    char message[ERR_MSG_SIZE];
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(message, sizeof(message), fmt, args);
+    va_end(args);
+    cut_utf8(message);
+    _cleanup_free_ char *text = error_text(status, message);
+    http_set_header(ex, "X-Content-Type-Options", "nosniff");
+    http_reply(ex, status, "application/json; charset=utf-8", text, strlen(text));
+}
+
+void http_reply_err(struct exchange *ex, const struct err *err)
+{
+    int status = error_http_status(err->code);
+
+    if (status >= 500 && err->code != ERR_UNSUPPORTED)
+        log_err(LOG_WARN, "request failed", NULL, err);
+    http_reply_error(ex, status, "%s", err->msg);
+}
+
+/* ---- Streams ---- */
+
+void http_stream_begin(struct exchange *ex, int status, const char *content_type)
+{
+    if (ex->conn == NULL)
+        return;
+    answer_head(ex, status, content_type, -1);
+    conn_flush_soon(ex->conn);
+}
+
+size_t http_stream_write(struct exchange *ex, const void *data, size_t len)
+{
+    struct conn *conn = ex->conn;
+
+    if (conn == NULL)
+        return 0;
+    if (len > 0 && ex->chunked) /* an empty chunk would end the body */
+        buf_printf(&conn->out, "%zx\r\n", len);
+    buf_add(&conn->out, data, len);
+    if (len > 0 && ex->chunked)
+        buf_add(&conn->out, "\r\n", 2);
+    conn_flush_soon(conn);
+    if (conn_backlog(conn) > CONN_OUT_HIGH)
+        conn->held = true;
+    return conn_backlog(conn);
+}
+
+void http_stream_end(struct exchange *ex)
+{
+    struct conn *conn = ex->conn;
+
+    if (conn == NULL)
+        return;
+    if (ex->chunked)
+        buf_add_str(&conn->out, "0\r\n\r\n");
+    ex->ended = true;
+    conn_answered(conn);
+}
+
+/* ---- Blocking handlers ---- */
+
+int http_send(struct exchange *ex, int status, const char *content_type, const void *data,
+              size_t len, struct err *err)
+{
+    if (http_begin(ex, status, content_type, (int64_t)len, err) < 0 ||
+        http_write(ex, data, len, err) < 0)
+        return -1;
+    return http_end(ex, err);
+}
+
+int http_send_json(struct exchange *ex, int status, json_t *json, struct err *err)
+{
+    _cleanup_free_ char *text = json_text(json);
+
+    json_decref(json);
+    return http_send(ex, status, "application/json; charset=utf-8", text, strlen(text), err);
+}
+
+int http_send_error(struct exchange *ex, int status, struct err *err, const char *fmt, ...)
+{
+    char message[ERR_MSG_SIZE];
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(message, sizeof(message), fmt, args);
+    va_end(args);
+    cut_utf8(message);
+    _cleanup_free_ char *text = error_text(status, message);
+    http_set_header(ex, "X-Content-Type-Options", "nosniff");
+    return http_send(ex, status, "application/json; charset=utf-8", text, strlen(text), err);
+}

@@ -1,0 +1,138 @@
+#include "envd/pool.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+
+#include "server/base/mem.h"
+
+#define STACK_BYTES (1 << 20)
+#define IDLE_SECONDS 20 /* then a thread ends */
+
+struct pool {
+    struct loop *loop;
+    const char *name;
+    size_t threads_max;
+    size_t queue_max;
+
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t wake;
+    struct job *first;
+    struct job **last;
+    size_t waiting;
+    size_t threads;
+    size_t idle;
+};
+
+struct pool *pool_new(struct loop *loop, const char *name, size_t threads_max, size_t queue_max)
+{
+    struct pool *pool = mem_zalloc(sizeof(*pool));
+    pthread_condattr_t attr;
+
+    pool->loop = loop;
+    pool->name = name;
+    pool->threads_max = threads_max;
+    pool->queue_max = queue_max;
+    pool->last = &pool->first;
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&pool->wake, &attr);
+    pthread_condattr_destroy(&attr);
+    return pool;
+}
+
+static void job_done(struct loop_msg *msg)
+{
+    struct job *job = container_of(msg, struct job, msg);
+
+    job->done(job);
+}
+
+/* The next job, or NULL when none came for a while. With the lock. */
+static struct job *take(struct pool *pool)
+{
+    struct timespec until;
+    struct job *job;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += IDLE_SECONDS;
+    while (pool->first == NULL) {
+        int rc;
+
+        pool->idle++;
+        rc = pthread_cond_timedwait(&pool->wake, &pool->lock, &until);
+        pool->idle--;
+        if (rc == ETIMEDOUT && pool->first == NULL)
+            return NULL;
+    }
+    job = pool->first;
+    pool->first = job->next;
+    if (pool->first == NULL)
+        pool->last = &pool->first;
+    pool->waiting--;
+    return job;
+}
+
+static void *worker(void *arg)
+{
+    struct pool *pool = arg;
+    struct job *job;
+
+    pthread_setname_np(pthread_self(), pool->name);
+    pthread_mutex_lock(&pool->lock);
+    while ((job = take(pool)) != NULL) {
+        pthread_mutex_unlock(&pool->lock);
+        job->run(job);
+        loop_post(pool->loop, &job->msg, job_done);
+        pthread_mutex_lock(&pool->lock);
+    }
+    pool->threads--;
+    pthread_mutex_unlock(&pool->lock);
+    return NULL;
+}
+
+/* One more thread; with the lock. Signals stay with the loop thread. */
+static int add_thread(struct pool *pool)
+{
+    sigset_t all, old;
+    pthread_attr_t attr;
+    pthread_t thread;
+    int rc;
+
+    sigfillset(&all);
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, STACK_BYTES);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    rc = pthread_create(&thread, &attr, worker, pool);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    pthread_attr_destroy(&attr);
+    if (rc == 0)
+        pool->threads++;
+    return rc;
+}
+
+int pool_submit(struct pool *pool, struct job *job, void (*run)(struct job *job),
+                void (*done)(struct job *job), struct err *err)
+{
+    bool full;
+
+    job->pool = pool;
+    job->run = run;
+    job->done = done;
+    job->next = NULL;
+    pthread_mutex_lock(&pool->lock);
+    full = pool->waiting >= pool->queue_max;
+    if (!full && pool->idle <= pool->waiting && pool->threads < pool->threads_max)
+        full = add_thread(pool) != 0 && pool->threads == 0;
+    if (!full) {
+        *pool->last = job;
+        pool->last = &job->next;
+        pool->waiting++;
+        pthread_cond_signal(&pool->wake);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return full ? err_set(err, ERR_BUSY, "too many file operations are waiting") : 0;
+}

@@ -1,0 +1,30 @@
+/*
+ * envd/pool.h - threads for what blocks: file system calls, /files transfers.
+ *
+ * Threads start when work waits and there are fewer than the maximum, and end after a while without
+ * work. pool_submit from the loop thread; `run` on a worker, then `done` on the loop.
+ */
+#ifndef ENVD_POOL_H
+#define ENVD_POOL_H
+
+#include <stddef.h>
+
+#include "envd/loop.h"
+#include "server/base/err.h"
+
+struct pool;
+
+struct job { /* embed it; owned by the pool until `done` is called */
+    struct loop_msg msg;
+    struct pool *pool;
+    struct job *next;
+    void (*run)(struct job *job);
+    void (*done)(struct job *job);
+};
+
+struct pool *pool_new(struct loop *loop, const char *name, size_t threads_max, size_t queue_max);
+/* 0, or -1 with ERR_BUSY when QUEUE_MAX jobs wait. */
+int pool_submit(struct pool *pool, struct job *job, void (*run)(struct job *job),
+                void (*done)(struct job *job), struct err *err);
+
+#endif

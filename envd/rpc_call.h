@@ -1,0 +1,65 @@
+/*
+ * envd/rpc_call.h - the inside of envd/rpc.h, shared by rpc.c (the life of a call) and
+ * rpc_wire.c (what goes over the wire).
+ */
+#ifndef ENVD_RPC_CALL_H
+#define ENVD_RPC_CALL_H
+
+#include "envd/connect/codec.h"
+#include "envd/connect/envelope.h"
+#include "envd/exchange.h"
+#include "envd/rpc.h"
+
+struct rpc_call {
+    unsigned refs; /* loop thread */
+    bool over;     /* answered, or the client is gone: nothing more is sent */
+    bool begun;    /* a stream's head is out */
+    struct exchange *ex;
+    const struct rpc_method *method;
+    enum codec codec;
+    bool stream; /* enveloped, by its content type */
+    bool gzip;
+    int64_t timeout_ms;
+    int64_t keepalive_ms;
+    struct loop_timer deadline;
+    struct loop_timer keepalive;
+    enum connect_code code; /* rpc_set_code */
+    void *state;
+    struct user *user; /* rpc_user */
+
+    struct envelope_reader reader; /* client streams */
+    struct buf pending;            /* bytes that came while paused */
+    bool paused;
+
+    struct job job; /* RPC_WORKER */
+    ProtobufCMessage *request;
+    ProtobufCMessage *response;
+    int rc;
+    struct err err;
+};
+
+/* Read codec, version, timeout and compression from the head. -1 with *ERR: to be sent as one. */
+int wire_read_head(struct rpc_call *call, struct err *err);
+/* Which codec and form the content type asks for. False: it is not served for this method. */
+bool wire_read_type(struct rpc_call *call);
+/* 415, naming what is served. */
+void wire_refuse_type(struct exchange *ex, const struct rpc_method *method);
+/* Decode one message, decompressed if COMPRESSED. */
+int wire_decode(struct rpc_call *call, const char *data, size_t len, bool compressed,
+                ProtobufCMessage **out, struct err *err);
+/* Send one enveloped message. */
+int wire_send(struct rpc_call *call, const ProtobufCMessage *message, struct err *err);
+/* Send the end: a unary answer or error, or the last envelope of a stream. */
+void wire_finish(struct rpc_call *call, const ProtobufCMessage *response, const struct err *err);
+
+/* ---- rpc.c, for http_dispatch.c ---- */
+
+/* The head of a request for METHOD is there. */
+void rpc_begin(struct exchange *ex, const struct rpc_method *method);
+void rpc_body_done(struct exchange *ex);
+/* The body passes its maximum. */
+void rpc_body_too_large(struct exchange *ex);
+/* An error outside any method: unary JSON. */
+void rpc_refuse(struct exchange *ex, const struct err *err);
+
+#endif
