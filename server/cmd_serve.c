@@ -225,12 +225,12 @@ static void free_listeners(struct server *server)
 
 static void free_loop(struct serve_loop *loop)
 {
-    proxy_free(loop->proxy);
+    proxy_free(loop->proxy); /* only if its thread never started */
     http_server_free(loop->http);
     loop_free(loop->loop);
 }
 
-/* The reverse of the start. Workers end before what they use, loops after what posts to them. */
+/* The reverse of the start. Workers end before what they use, loops go after what posts to them. */
 static void stop_all(struct server *server)
 {
     serve_stop_loops(server);
@@ -305,7 +305,8 @@ int cmd_serve(int argc, char **argv)
     rc = run(&server, &err);
     if (rc < 0)
         rc = cmd_fail(&err);
+    else
+        log_info("stopped");
     stop_all(&server);
-    log_info("stopped", "exit_code", log_num(rc));
     return rc;
 }

@@ -57,8 +57,7 @@ struct server {
     struct serve_loop ops;
     struct serve_loop *loops;
     size_t loop_count;
-    struct loop **loop_list;   /* the same loops, for listener_new */
-    atomic_size_t proxy_count; /* loops[0..] whose proxy is there for on_end */
+    struct loop **loop_list; /* the same loops, for listener_new */
     struct listener *listeners[LISTEN_KINDS][LISTEN_MAX];
     struct tls *tls;
     struct signal_watch *signals;
@@ -76,6 +75,7 @@ struct server {
 
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t wake;
+    size_t proxy_count; /* loops[0..] whose proxy is there for serve_sandbox_ended */
     unsigned stop_signals;
     bool reload;
 };
@@ -88,7 +88,7 @@ void serve_ports(const struct server *server, struct dev_ports *out);
 int serve_start_ops(struct server *server, struct err *err);
 /* Run the other loops, and let /readyz answer 200. */
 int serve_start(struct server *server, struct err *err);
-/* Stop and join the loops, free what belongs to them. */
+/* Stop and join the loops; each frees its API server and proxy. */
 void serve_stop_loops(struct server *server);
 /* Cut the connections of a sandbox that ended (lifecycle_end_fn). Any thread. */
 void serve_sandbox_ended(void *ctx, const char *id);

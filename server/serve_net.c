@@ -114,11 +114,16 @@ static void start_listeners(struct server *server, enum listen_kind kind, accept
     }
 }
 
+/* h2o keeps free buffers per thread: sockets are closed by the thread that opened them. */
 static void *loop_main(void *arg)
 {
     struct serve_loop *loop = arg;
 
     loop_run(loop->loop);
+    proxy_free(loop->proxy);
+    http_server_free(loop->http);
+    loop->proxy = NULL;
+    loop->http = NULL;
     return NULL;
 }
 
@@ -183,7 +188,9 @@ static void make_handlers(struct server *server, void **http_ctxs, void **proxy_
         http_ctxs[i] = loop->http;
         proxy_ctxs[i] = loop->proxy;
     }
-    atomic_store(&server->proxy_count, server->loop_count);
+    pthread_mutex_lock(&server->lock);
+    server->proxy_count = server->loop_count;
+    pthread_mutex_unlock(&server->lock);
 }
 
 int serve_start(struct server *server, struct err *err)
@@ -216,10 +223,11 @@ int serve_start(struct server *server, struct err *err)
 void serve_sandbox_ended(void *ctx, const char *id)
 {
     struct server *server = ctx;
-    size_t count = atomic_load(&server->proxy_count);
 
-    for (size_t i = 0; i < count; i++)
-        proxy_sandbox_ended(server->loops[i].proxy, id);
+    pthread_mutex_lock(&server->lock);
+    for (size_t i = 0; i < server->proxy_count; i++)
+        proxy_sandbox_ended(server->loops[i].proxy, id); /* posts, does not wait */
+    pthread_mutex_unlock(&server->lock);
 }
 
 static void join(struct serve_loop *loop)
@@ -233,6 +241,15 @@ static void join(struct serve_loop *loop)
 
 void serve_stop_loops(struct server *server)
 {
+    pthread_mutex_lock(&server->lock);
+    server->proxy_count = 0;
+    pthread_mutex_unlock(&server->lock);
+    for (int kind = 0; kind < LISTEN_KINDS; kind++) {
+        for (size_t i = 0; i < LISTEN_MAX; i++) {
+            if (server->listeners[kind][i] != NULL)
+                listener_stop(server->listeners[kind][i]);
+        }
+    }
     for (size_t i = 0; i < server->loop_count; i++)
         join(&server->loops[i]);
     join(&server->ops);
