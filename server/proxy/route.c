@@ -155,8 +155,10 @@ enum step route_run(struct forward *fwd, struct err *err)
 
     stats_add_request();
     note_request(fwd, head);
-    if (head_target(head, &where, err) < 0)
+    if (head_target(head, &where, err) < 0) {
+        fwd->keep = false; /* no request that we could follow: what comes next is anybody's guess */
         return forward_answer_text(fwd, 400, err->msg);
+    }
     if (where.host.data == NULL)
         return forward_answer_text(fwd, 400, "Invalid host");
     if (host_parse(where.host.data, where.host.len, fwd->proxy->domain, id_field, port_field,

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -252,6 +253,7 @@ int main(int argc, char **argv)
         str_to_u64(argv[4], strlen(argv[4]), 1, 65535, "ENVD_PORT", &port, &err) < 0 ||
         (argc > 5 && str_to_u64(argv[5], strlen(argv[5]), 1, 1000000, "IDLE_MS", &idle_ms, &err) < 0))
         return 2;
+    signal(SIGPIPE, SIG_IGN); /* as signal_block does for the server */
     hash_init();
     envd_port = (uint16_t)port;
     config.idle_timeout_ms = idle_ms;
