@@ -126,20 +126,24 @@ $(OUT)/gen/openapi/%.pb-c.o: $(OUT)/gen/openapi/%.pb-c.c
 	$(Q)$(CC) $(filter-out -Werror $(WARN),$(CFLAGS_ALL)) -c -o $@ $<
 
 # Unit tests: tests/unit/<folder>/<name>_test.c links that folder and those below it.
-# tests/unit/envd/ links envd's objects without its main.
+# tests/unit/envd/ and tests/unit/server/ link the program's objects without its main.
 UNIT_SRC := $(wildcard tests/unit/*/*_test.c)
 UNIT_BIN := $(UNIT_SRC:%.c=$(OUT)/%)
 unit_folder = $(word 3,$(subst /, ,$(1)))
 ENVD_TEST_OBJ := $(filter-out $(OUT)/obj/envd/main.o,$(call obj,$(SRC_envd))) $(PROTO_O)
+# of server/: what parses and checks; the rest needs every part
+SERVER_TEST_OBJ := $(call obj,$(wildcard server/config*.c server/options.c server/dev_cert.c))
+unit_obj = $(if $(filter envd,$(1)),$(ENVD_TEST_OBJ)) $(if $(filter server,$(1)),$(SERVER_TEST_OBJ))
+unit_link = $(if $(filter server,$(1)),loop mapper model base,$(LINK_$(1)))
 
 define unit
-$(OUT)/$(basename $(1)): $(call obj,$(1)) $(call lib,$(LINK_$(call unit_folder,$(1)))) \
-  $(if $(filter envd,$(call unit_folder,$(1))),$(ENVD_TEST_OBJ))
+$(OUT)/$(basename $(1)): $(call obj,$(1)) $(call lib,$(call unit_link,$(call unit_folder,$(1)))) \
+  $(call unit_obj,$(call unit_folder,$(1)))
 	@mkdir -p $$(@D)
 	@echo '  LD $$@'
 	$$(Q)$$(CC) $$(LDFLAGS_ALL) -o $$@ $(call obj,$(1)) \
-	  $(if $(filter envd,$(call unit_folder,$(1))),$(ENVD_TEST_OBJ)) \
-	  -Wl,--start-group $(call lib,$(LINK_$(call unit_folder,$(1)))) -Wl,--end-group \
+	  $(call unit_obj,$(call unit_folder,$(1))) \
+	  -Wl,--start-group $(call lib,$(call unit_link,$(call unit_folder,$(1)))) -Wl,--end-group \
 	  -lcmocka $(if $(filter envd,$(call unit_folder,$(1))),$(SYS_envd),\
 	  $(if $(filter base model mapper,$(call unit_folder,$(1))),$(SYS_base),$(SYS_server)))
 endef
@@ -165,6 +169,14 @@ $(PROXY_TEST_SERVER): $(call obj,tests/integration/proxy_server.c) $(call lib,$(
 	@echo '  LD $@'
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(call obj,tests/integration/proxy_server.c) \
 	  -Wl,--start-group $(call lib,$(PROXY_TEST_LIBS)) -Wl,--end-group $(SYS_server)
+
+# The Platform API on an engine in memory, of tests/integration/api_test.py.
+API_TEST_SERVER := $(OUT)/tests/integration/api_server
+$(API_TEST_SERVER): $(call obj,tests/integration/api_server.c) $(call lib,$(LINK_api))
+	@mkdir -p $(@D)
+	@echo '  LD $@'
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(call obj,tests/integration/api_server.c) \
+	  -Wl,--start-group $(call lib,$(LINK_api)) -Wl,--end-group $(SYS_server)
 
 # Fuzz targets: tests/fuzz/<folder>_<name>.c defines LLVMFuzzerTestOneInput. Built twice: with
 # libFuzzer (`make fuzz`, clang) and with a driver that replays the corpus (`make check`, any build).
@@ -208,5 +220,5 @@ fuzz: $(FUZZ_BIN)
 FORMAT_FILES := $(shell git ls-files '*.c' '*.h' 2>/dev/null)
 
 ALL_OBJ := $(call obj,$(foreach f,$(FOLDERS) server envd,$(SRC_$(f))) $(UNIT_SRC) $(FUZZ_SRC) tests/fuzz/driver.c \
-  tests/integration/http_server.c tests/integration/proxy_server.c)
+  tests/integration/http_server.c tests/integration/proxy_server.c tests/integration/api_server.c)
 -include $(ALL_OBJ:.o=.d)
