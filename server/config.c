@@ -165,8 +165,10 @@ int settings_read_file(struct settings *settings, const char *path, struct err *
         return -1;
     }
     json = json_parse_object(data, len, err);
-    if (json == NULL)
-        return err_wrap(err, "%s", path);
+    if (json == NULL) {
+        struct err why = *err;
+        return err_set(err, ERR_INVALID, "%.250s: %.250s", path, why.msg);
+    }
     json_object_foreach(json, key, value) {
         if (put_file_key(settings, key, value, path, err) < 0)
             return -1;
