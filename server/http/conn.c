@@ -14,21 +14,19 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
-#include "server/base/hash.h"
-#include "server/base/log.h"
 #include "server/base/mem.h"
-#include "server/base/time.h"
 #include "server/http/http_private.h"
 
 #define LINGER_MS 2000 /* for a refused client to read its answer */
 #define RETRY_MS 1000  /* a timeout during a write looks again */
-#define REFUSAL_HEAD_MAX 512
+#define REFUSAL_HEAD_MAX 4096
 
 enum conn_state {
     CONN_IDLE,    /* between requests, nothing read; guarded */
     CONN_HEAD,    /* part of a head; guarded */
     CONN_BODY,    /* h2o reads a body */
-    CONN_BUSY,    /* h2o or a handler answers */
+    CONN_BUSY,    /* a handler works */
+    CONN_ANSWER,  /* its answer is written */
     CONN_REFUSED, /* our own answer is written, then the rest of the input is thrown away */
     CONN_CLOSING, /* h2o has let go; on_close comes */
 };
@@ -113,16 +111,17 @@ static void on_refusal_written(h2o_socket_t *sock, const char *h2o_err)
 
 static void build_refusal(struct conn *conn, const struct capture *capture)
 {
-    char id[UUID_SIZE];
-
-    hash_random_uuid(id);
     buf_init(&conn->refusal, REFUSAL_HEAD_MAX + ERROR_BODY_MAX_BYTES);
     buf_printf(&conn->refusal,
                "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Length: %zu\r\nServer: sandpit\r\n"
-               "content-type: %s\r\nx-request-id: %s\r\n\r\n",
+               "content-type: %s\r\nx-request-id: %s\r\n",
                capture->status, status_reason(capture->status), capture->body.len,
-               capture->content_type, id);
-    buf_add(&conn->refusal, capture->body.data, capture->body.len);
+               capture->content_type, capture->id);
+    for (const struct reply_header *header = capture->headers; header != NULL;
+         header = header->next)
+        buf_printf(&conn->refusal, "%s: %s\r\n", header->name, header->value);
+    buf_add_str(&conn->refusal, "\r\n");
+    buf_add(&conn->refusal, buf_str(&capture->body), capture->body.len);
 }
 
 /* Answer in h2o's place and end the connection. H2o must be reading, not writing. */
@@ -132,10 +131,8 @@ static void refuse(struct conn *conn, int status, const struct err *err)
     h2o_iovec_t out;
 
     capture_err(conn->server, &capture, status, err);
+    capture_account(conn->server, &capture, err);
     build_refusal(conn, &capture);
-    stats_count(conn->server->stats, capture.status, 0);
-    log_info("request refused", "server", conn->server->config->name, "status",
-             log_num(capture.status), "message", err->msg);
     capture_clear(&capture);
     conn->state = CONN_REFUSED;
     h2o_socket_read_stop(conn->sock);
@@ -218,8 +215,8 @@ static void on_timeout(struct timer *timer)
     struct conn *conn = container_of(timer, struct conn, timer);
     struct err err = {0};
 
-    if (h2o_socket_is_writing(conn->sock) && conn->state != CONN_REFUSED) {
-        arm(conn, RETRY_MS); /* "100 Continue" is on its way */
+    if (h2o_socket_is_writing(conn->sock) && conn->state == CONN_BODY) {
+        arm(conn, RETRY_MS); /* "100 Continue" or an error of h2o's own is on its way */
     } else if (conn->state == CONN_HEAD || conn->state == CONN_BODY) {
         err_set(&err, ERR_TIMEOUT, "the request did not arrive in time");
         refuse(conn, 408, &err);
@@ -308,8 +305,15 @@ void conn_request_began(struct conn *conn)
     conn->state = CONN_BUSY;
 }
 
+void conn_answering(struct conn *conn)
+{
+    conn->state = CONN_ANSWER;
+    arm(conn, conn->server->config->idle_timeout_ms);
+}
+
 void conn_request_ended(struct conn *conn)
 {
+    timer_cancel(&conn->timer);
     /* h2o is about to read again, or to close; whichever, it has done it when the post runs. */
     if (conn->resume_posted || conn->server->freeing || conn->state == CONN_CLOSING)
         return;

@@ -6,8 +6,6 @@
  */
 #include "server/http/http_private.h"
 
-#include "server/base/log.h"
-
 struct errors_filter {
     h2o_filter_t super;
     struct http_server *server;
@@ -43,25 +41,39 @@ static void describe(const struct http_server *server, int status, struct err *e
         err_set(err, ERR_INTERNAL, "the request could not be processed");
 }
 
+static void set_header(h2o_req_t *req, const char *name, const char *value)
+{
+    h2o_iovec_t name_copy = h2o_strdup(&req->pool, name, SIZE_MAX);
+    h2o_iovec_t value_copy = h2o_strdup(&req->pool, value, SIZE_MAX);
+
+    h2o_set_header_by_str(&req->pool, &req->res.headers, name_copy.base, name_copy.len, 1,
+                          value_copy.base, value_copy.len, 1);
+}
+
+static void add_headers(h2o_req_t *req, const struct capture *capture)
+{
+    set_header(req, "content-type", capture->content_type);
+    set_header(req, "x-request-id", capture->id);
+    for (const struct reply_header *header = capture->headers; header != NULL;
+         header = header->next)
+        set_header(req, header->name, header->value);
+}
+
 static void replace(struct http_server *server, h2o_req_t *req, h2o_ostream_t **slot)
 {
     struct replacement *replacement;
     struct capture capture;
     struct err err = {0};
-    h2o_iovec_t type;
 
     describe(server, req->res.status, &err);
     capture_err(server, &capture, req->res.status, &err);
     replacement = (struct replacement *)h2o_add_ostream(req, sizeof(*replacement), slot);
     replacement->super.do_send = send_replacement;
     replacement->body = h2o_strdup(&req->pool, buf_str(&capture.body), capture.body.len);
-    type = h2o_strdup(&req->pool, capture.content_type, SIZE_MAX);
-    h2o_set_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, type.base, type.len, 1);
     req->res.reason = status_reason(req->res.status);
     req->res.content_length = capture.body.len;
-    stats_count(server->stats, req->res.status, 0);
-    log_info("request refused", "server", server->config->name, "status", log_num(req->res.status),
-             "message", err.msg);
+    add_headers(req, &capture);
+    capture_account(server, &capture, &err);
     capture_clear(&capture);
 }
 

@@ -45,23 +45,31 @@ struct http_config {
     size_t route_count;
     /* NULL: every scope passes. ERR_UNAUTHENTICATED or ERR_FORBIDDEN. May request_set_user(). */
     int (*authorize)(void *ctx, struct request *req, uint32_t scope, struct err *err);
-    /* The status and body of an error; sets both through reply_json. NULL: text/plain. */
+    /*
+     * The status and body of an error, through reply_json. NULL: text/plain. Also called for
+     * requests that no handler saw. Where no err code fits (405, 408, 413, 417, 431) the status is
+     * ours: it replaces that given to reply_* and a "code" in the JSON.
+     */
     void (*write_error)(struct reply *reply, const struct err *err);
     void *ctx; /* request_ctx() */
     struct work_pool *workers;
     size_t body_max_bytes;
-    uint64_t idle_timeout_ms;    /* keep-alive */
+    uint64_t idle_timeout_ms;    /* keep-alive; also for the client to take an answer */
     uint64_t request_timeout_ms; /* head and body of a request, from its first byte */
 };
 
 /* One per loop. CONFIG is borrowed for the server's life. */
 struct http_server *http_server_new(const struct http_config *config, struct loop *loop);
-/* Take over a connected socket of this loop (TLS done, if any). What it has read is kept. */
+/*
+ * Take over a connected socket of this loop (TLS done, if any), with its `data` and `on_close`.
+ * What it has read is kept.
+ */
 void http_server_accept(struct http_server *server, struct st_h2o_socket_t *sock);
 /* No further requests: idle connections close, running ones finish and then close. */
 void http_server_drain(struct http_server *server);
-/* Requests not answered yet. */
+/* Requests not answered yet, or whose reply is still held. */
 size_t http_server_active(const struct http_server *server);
+/* Close every connection. After loop_run has returned, with no request active. */
 void http_server_free(struct http_server *server);
 
 /* Borrowed until the handler returns. NULL when absent. */
@@ -90,7 +98,7 @@ struct reply *request_reply(struct request *req);
 void reply_unref(struct reply *reply);
 /* The client is gone, so work for it may stop. */
 bool reply_client_gone(const struct reply *reply);
-/* Before the body. NAME lower case, both copied. */
+/* Before the end. NAME lower case, both copied; a value with CR or LF is dropped. */
 void reply_header(struct reply *reply, const char *name, const char *value);
 /* Exactly one of these ends a reply. */
 void reply_empty(struct reply *reply, int status);

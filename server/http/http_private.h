@@ -40,6 +40,8 @@ struct http_server {
 struct capture {
     int status;
     const char *content_type;
+    struct reply_header *headers;
+    char id[REQUEST_ID_SIZE];
     struct buf body;
 };
 
@@ -86,6 +88,8 @@ void conn_new(struct http_server *server, h2o_socket_t *sock);
 struct conn *conn_of(h2o_req_t *req);
 /* A handler takes over: no timeout of ours runs until conn_request_ended. */
 void conn_request_began(struct conn *conn);
+/* The answer is about to be written: the client has the idle timeout to take it. */
+void conn_answering(struct conn *conn);
 void conn_request_ended(struct conn *conn);
 /* Close idle connections; with ALL every one. */
 void conn_close_all(struct http_server *server, bool all);
@@ -102,6 +106,9 @@ void reply_err_status(struct reply *reply, int status, const struct err *err);
 void capture_err(struct http_server *server, struct capture *capture, int status,
                  const struct err *err);
 void capture_clear(struct capture *capture);
+/* Count and log a request that was refused before any handler. */
+void capture_account(struct http_server *server, const struct capture *capture,
+                     const struct err *err);
 const char *status_reason(int status);
 
 /* request.c: check and decode the parameters and the query of a matched request. */

@@ -12,11 +12,6 @@
 #include "server/base/time.h"
 #include "server/http/http_private.h"
 
-static void set_new_id(struct reply *reply)
-{
-    hash_random_uuid(reply->id);
-}
-
 struct reply *reply_new(struct http_server *server, h2o_req_t *req, struct capture *capture)
 {
     struct reply *reply = mem_zalloc(sizeof(*reply));
@@ -27,17 +22,17 @@ struct reply *reply_new(struct http_server *server, h2o_req_t *req, struct captu
     reply->req = req;
     reply->capture = capture;
     reply->started_mono_us = time_mono_us();
-    set_new_id(reply);
+    hash_random_uuid(reply->id);
     server->active++;
     return reply;
 }
 
-static void free_headers(struct reply *reply)
+static void free_headers(struct reply_header *headers)
 {
-    while (reply->headers != NULL) {
-        struct reply_header *header = reply->headers;
+    while (headers != NULL) {
+        struct reply_header *header = headers;
 
-        reply->headers = header->next;
+        headers = header->next;
         free(header->name);
         free(header->value);
         free(header);
@@ -49,7 +44,7 @@ void reply_release(struct reply *reply)
     if (--reply->refs > 0)
         return;
     reply->server->active--;
-    free_headers(reply);
+    free_headers(reply->headers);
     free(reply);
 }
 
@@ -147,11 +142,16 @@ static void account(struct reply *reply, int status)
              "request_id", reply->id, "client_gone", gone ? "true" : NULL);
 }
 
-static void keep(struct capture *capture, int status, const char *content_type, const void *data,
+static void keep(struct reply *reply, int status, const char *content_type, const void *data,
                  size_t len)
 {
+    struct capture *capture = reply->capture;
+
     capture->status = status;
-    capture->content_type = content_type;
+    if (content_type != NULL)
+        capture->content_type = content_type;
+    capture->headers = steal_ptr(&reply->headers);
+    memcpy(capture->id, reply->id, sizeof(capture->id));
     buf_reset(&capture->body);
     buf_add(&capture->body, data, len);
 }
@@ -174,6 +174,7 @@ static void send_by_h2o(struct reply *reply, int status, const char *content_typ
     add_header(req, "x-request-id", reply->id);
     for (struct reply_header *header = reply->headers; header != NULL; header = header->next)
         add_header(req, header->name, header->value);
+    conn_answering(conn_of(req));
     reply->server->sending = reply;
     h2o_start_response(req, &generator);
     reply->server->sending = NULL;
@@ -192,7 +193,7 @@ static void finish(struct reply *reply, int status, const char *content_type, co
     if (reply->forced_status != 0)
         status = reply->forced_status;
     if (reply->capture != NULL) {
-        keep(reply->capture, status, content_type, data, len);
+        keep(reply, status, content_type, data, len);
         return; /* its user logs it */
     }
     account(reply, status);
@@ -289,7 +290,17 @@ void capture_err(struct http_server *server, struct capture *capture, int status
 
 void capture_clear(struct capture *capture)
 {
+    free_headers(capture->headers);
+    capture->headers = NULL;
     buf_clear(&capture->body);
+}
+
+void capture_account(struct http_server *server, const struct capture *capture,
+                     const struct err *err)
+{
+    stats_count(server->stats, capture->status, 0);
+    log_info("request refused", "server", server->config->name, "status", log_num(capture->status),
+             "message", err->msg, "request_id", capture->id);
 }
 
 const char *status_reason(int status)

@@ -1,4 +1,4 @@
-/* A request head: every slice lies inside the input, and a prefix of a good head is never refused. */
+/* A request head: slices lie inside the input, and no prefix of a good head is refused. */
 #include <stdint.h>
 #include <stdlib.h>
 

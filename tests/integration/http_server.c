@@ -2,7 +2,8 @@
  * A small server on server/loop and server/http, for http_test.py: plain and TLS listeners, one
  * route for each thing a handler may do. SIGHUP reloads TLS, SIGTERM drains and ends.
  *
- * usage: http_server THREADS CERT KEY; prints "ready PORT TLS_PORT".
+ * usage: http_server THREADS CERT KEY; prints "ready PORT TLS_PORT PEEK_PORT". On the third, TLS
+ * too, a connection is read from before it is handed to HTTP, as the proxy does.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -21,6 +22,9 @@
 #include "server/loop/signal.h"
 #include "server/loop/work.h"
 
+#define H2O_USE_LIBUV 0
+#include <h2o.h>
+
 #define THREADS_MAX 16
 #define BODY_MAX 65536
 #define SCOPE_READ 1
@@ -38,6 +42,7 @@ struct app {
     size_t thread_count;
     struct listener *plain;
     struct listener *secure;
+    struct listener *peeking;
     struct tls *tls;
     struct work_pool *workers;
     bool stopping;
@@ -223,6 +228,25 @@ static void on_accept(void *ctx, struct loop *loop, struct st_h2o_socket_t *sock
     http_server_accept(ctx, sock);
 }
 
+static void on_peeked(h2o_socket_t *sock, const char *h2o_err)
+{
+    struct http_server *http = sock->data;
+
+    if (h2o_err != NULL)
+        h2o_socket_close(sock);
+    else if (sock->input->size >= 4)
+        http_server_accept(http, sock);
+}
+
+static void on_accept_peeking(void *ctx, struct loop *loop, struct st_h2o_socket_t *sock)
+{
+    (void)loop;
+    sock->data = ctx;
+    h2o_socket_read_start(sock, on_peeked);
+    if (sock->input->size >= 4)
+        on_peeked(sock, NULL);
+}
+
 static void on_drain_timer(struct timer *timer)
 {
     struct thread *thread = container_of(timer, struct thread, drain_timer);
@@ -258,6 +282,7 @@ static void on_signal(void *ctx, int signo)
     app.stopping = true;
     listener_stop(app.plain);
     listener_stop(app.secure);
+    listener_stop(app.peeking);
     for (size_t i = 0; i < app.thread_count; i++)
         loop_post(app.threads[i].loop, &app.threads[i].drain_msg);
 }
@@ -298,10 +323,12 @@ static int start(struct http_config *with_workers, const char *cert, const char 
     }
     if (tls_new(cert, key, &app.tls, err) < 0 ||
         listener_new("localhost:0", loops, app.thread_count, NULL, &app.plain, err) < 0 ||
-        listener_new("127.0.0.1:0", loops, app.thread_count, app.tls, &app.secure, err) < 0)
+        listener_new("127.0.0.1:0", loops, app.thread_count, app.tls, &app.secure, err) < 0 ||
+        listener_new("127.0.0.1:0", loops, app.thread_count, app.tls, &app.peeking, err) < 0)
         return -1;
     listener_start(app.plain, on_accept, ctxs);
     listener_start(app.secure, on_accept, ctxs);
+    listener_start(app.peeking, on_accept_peeking, ctxs);
     return 0;
 }
 
@@ -313,6 +340,7 @@ static void stop(struct signal_watch *watch)
     signal_watch_free(watch);
     listener_free(app.plain);
     listener_free(app.secure);
+    listener_free(app.peeking);
     tls_free(app.tls);
     for (size_t i = 0; i < app.thread_count; i++) {
         http_server_free(app.threads[i].http);
@@ -342,7 +370,8 @@ int main(int argc, char **argv)
     }
     for (size_t i = 1; i < app.thread_count; i++)
         pthread_create(&app.threads[i].id, NULL, thread_main, &app.threads[i]);
-    printf("ready %u %u\n", listener_port(app.plain), listener_port(app.secure));
+    printf("ready %u %u %u\n", listener_port(app.plain), listener_port(app.secure),
+           listener_port(app.peeking));
     fflush(stdout);
     loop_run(app.threads[0].loop);
     stop(watch);

@@ -6,6 +6,8 @@ usage: http_test.py [PATH OF http_server]; its default is $OUT/tests/integration
 
 import json
 import os
+import random
+import resource
 import shutil
 import signal
 import socket
@@ -25,18 +27,23 @@ KEY = {"X-API-Key": "let-me-in"}
 class Server:
     """The program under test, with a certificate of its own."""
 
-    def __init__(self, program, threads=2):
+    def __init__(self, program, threads=2, descriptors=None):
+        def limit():
+            if descriptors is not None:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+
+        self.program = program
         self.dir = tempfile.mkdtemp(prefix="http-test-")
         self.make_cert("one.test")
         self.err_path = os.path.join(self.dir, "stderr")
         with open(self.err_path, "wb") as err:
             self.process = subprocess.Popen(
                 [program, str(threads), self.path("cert.pem"), self.path("key.pem")],
-                stdout=subprocess.PIPE, stderr=err, text=True)
+                stdout=subprocess.PIPE, stderr=err, text=True, preexec_fn=limit)
         words = self.process.stdout.readline().split()
         if not words or words[0] != "ready":
             raise RuntimeError("the server did not start: " + self.log())
-        self.port, self.tls_port = int(words[1]), int(words[2])
+        self.port, self.tls_port, self.peek_port = (int(word) for word in words[1:])
 
     def path(self, name):
         return os.path.join(self.dir, name)
@@ -456,6 +463,68 @@ def slow_clients_time_out(server):
         assert 2.9 < took < 4.5, took
 
 
+def clients_that_do_not_read_are_closed(server):
+    with Client(server.port) as client:
+        client.sock.setblocking(False)
+        data = request("POST", "/echo", None, bytes(BODY_MAX))
+        sent = 0
+        deadline = time.monotonic() + 2
+        while time.monotonic() < deadline:  # until the buffers of both sides are full
+            try:
+                sent += client.sock.send(data[sent % len(data):])
+            except BlockingIOError:
+                time.sleep(0.05)
+        assert sent > 10 * BODY_MAX, sent
+        time.sleep(3)
+        client.sock.settimeout(5)
+        try:
+            while client.sock.recv(1 << 20):
+                pass
+        except ConnectionResetError:
+            pass
+
+
+def clients_that_break_off_anywhere_do_no_harm(server):
+    chance = random.Random(7)
+    whole = [request("GET", "/hello") * 3, request("POST", "/echo", None, b"x" * 3000),
+             b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" +
+             chunked([b"y" * 500] * 5) + request("GET", "/slow?ms=5"),
+             STRICT["CL and TE"], request("GET", "/work") * 2,
+             b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n"]
+    for turn in range(400):
+        data = chance.choice(whole)
+        with Client(server.port if turn % 4 else server.tls_port,
+                    context=None if turn % 4 else tls_context()) as client:
+            cut = chance.randrange(len(data) + 1)
+            client.send(data[:cut])
+            if chance.random() < 0.5:
+                time.sleep(0.002)
+            if chance.random() < 0.3:
+                client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                                       b"\x01\0\0\0\0\0\0\0")
+    with Client(server.port) as client:
+        equal(client.ask("GET", "/hello").status, 200)
+
+
+def without_descriptors_accepting_pauses(server):
+    small = Server(server.program, 1, 40)
+    try:
+        clients = [Client(small.port) for _ in range(100)]
+        time.sleep(0.6)
+        with open("/proc/%d/stat" % small.process.pid, encoding="ascii") as file:
+            ticks = sum(int(word) for word in file.read().rsplit(")", 1)[1].split()[11:13])
+        equal(clients[0].ask("GET", "/hello").status, 200)
+        lines = small.log().count("accepting pauses")
+        assert 1 <= lines <= 20, lines
+        assert ticks / os.sysconf("SC_CLK_TCK") < 1.5, ticks
+        for client in clients[:80]:
+            client.close()
+        equal(clients[99].ask("GET", "/hello").status, 200)
+        equal(small.terminate(), 0)
+    finally:
+        small.close()
+
+
 def tls_context(alpn=None, version=None):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -508,6 +577,19 @@ def tls_sessions_resume_by_ticket(server):
     sock = socket.create_connection(("127.0.0.1", server.tls_port), 10)
     with context.wrap_socket(sock, server_hostname="one.test", session=session) as again:
         assert again.session_reused
+
+
+def a_connection_read_from_before_keeps_its_input(server):
+    for data, status in ((request("GET", "/hello"), 200), (STRICT["CL and TE"], 400),
+                         (request("POST", "/echo", None, b"x" * 9000), 200)):
+        for cut in (4, 30, len(data)):
+            with Client(server.peek_port, context=tls_context()) as client:
+                client.send(data[:cut])
+                time.sleep(0.02)
+                client.send(data[cut:])
+                equal(client.read().status, status)
+                if status == 200:
+                    equal(client.ask("GET", "/hello").body, b"hello\n")
 
 
 def a_stuck_handshake_holds_nobody_up(server):
@@ -597,9 +679,13 @@ TESTS = [
     workers_answer_on_the_loop,
     ten_thousand_requests_over_fifty_connections,
     slow_clients_time_out,
+    clients_that_do_not_read_are_closed,
+    clients_that_break_off_anywhere_do_no_harm,
+    without_descriptors_accepting_pauses,
     tls_speaks_http_1_1_alone,
     tls_refuses_old_versions,
     tls_sessions_resume_by_ticket,
+    a_connection_read_from_before_keeps_its_input,
     a_stuck_handshake_holds_nobody_up,
     tls_reload_takes_new_files_or_keeps_the_old,
     requests_are_logged_without_secrets,
