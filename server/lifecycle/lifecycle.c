@@ -71,7 +71,8 @@ failed:
 
 void lifecycle_stop(struct lifecycle *lifecycle)
 {
-    timeout_stop(lifecycle);
+    if (lifecycle != NULL)
+        timeout_stop(lifecycle);
 }
 
 void lifecycle_free(struct lifecycle *lifecycle)
