@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "server/base/mem.h"
+#include "server/base/str.h"
 
 /* jansson's own limit is 2,048 levels; ours is checked after parsing, which is bounded by it. */
 static bool too_deep(const json_t *json, int depth)
@@ -189,9 +190,24 @@ void json_put(json_t *object, const char *key, json_t *value)
         abort();
 }
 
+/* jansson takes UTF-8 only; a peer's bytes, or a message cut inside a character, must not abort. */
+static json_t *string_of_bytes(const char *value)
+{
+    _cleanup_free_ char *ascii = NULL;
+
+    if (str_is_utf8(value, strlen(value)))
+        return json_string(value);
+    ascii = mem_strdup(value);
+    for (char *c = ascii; *c != '\0'; c++) {
+        if ((unsigned char)*c >= 0x80)
+            *c = '?';
+    }
+    return json_string(ascii);
+}
+
 void json_put_str(json_t *object, const char *key, const char *value)
 {
-    json_put(object, key, value != NULL ? json_string(value) : json_null());
+    json_put(object, key, value != NULL ? string_of_bytes(value) : json_null());
 }
 
 void json_put_i64(json_t *object, const char *key, int64_t value)

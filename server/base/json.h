@@ -51,7 +51,10 @@ int json_get_str_map(const json_t *object, const char *key, json_t **out, struct
 /* KEY is there (null counts as absent). */
 bool json_has(const json_t *object, const char *key);
 
-/* Set KEY to a string, integer or boolean; abort on exhaustion. VALUE NULL sets JSON null. */
+/*
+ * Set KEY to a string, integer or boolean; abort on exhaustion. VALUE NULL sets JSON null. In a
+ * VALUE that is not UTF-8 every byte over 0x7f becomes '?'.
+ */
 void json_put_str(json_t *object, const char *key, const char *value);
 void json_put_i64(json_t *object, const char *key, int64_t value);
 void json_put_bool(json_t *object, const char *key, bool value);

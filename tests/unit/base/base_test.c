@@ -117,6 +117,20 @@ static void json_is_parsed_strictly(void **state)
     assert_true(json_is_object(empty));
 }
 
+static void json_strings_take_any_bytes(void **state)
+{
+    _cleanup_json_ json_t *json = json_object();
+    _cleanup_free_ char *text = NULL;
+
+    (void)state;
+    json_put_str(json, "a", "\xc3\xa4");
+    json_put_str(json, "b", "x\xff\xc3\xa4");
+    json_put_str(json, "c", "cut \xc3");
+    json_put_str(json, "d", NULL);
+    text = json_text(json);
+    assert_string_equal(text, "{\"a\":\"\xc3\xa4\",\"b\":\"x???\",\"c\":\"cut ?\",\"d\":null}");
+}
+
 static void json_getters_name_the_wrong_field(void **state)
 {
     struct err err = {0};
@@ -250,6 +264,7 @@ int main(void)
         cmocka_unit_test(hashes_match_published_vectors),
         cmocka_unit_test(dates_parse_with_any_zone_and_fraction),
         cmocka_unit_test(json_is_parsed_strictly),
+        cmocka_unit_test(json_strings_take_any_bytes),
         cmocka_unit_test(json_getters_name_the_wrong_field),
         cmocka_unit_test(a_map_survives_growth_and_removal),
         cmocka_unit_test(a_durable_write_replaces_the_whole_file),
