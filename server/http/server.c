@@ -89,6 +89,7 @@ static int check_request(struct request *req, struct err *err)
         req->reply->close = true; /* what follows on this connection cannot be trusted */
         return -1;
     }
+    req->reply->close = !req->head.keep_alive;
     split_target(req);
     req->reply->head_only = str_eq(req->method, "HEAD");
     reply_set_target(req->reply, req->method, strlen(req->method), req->path, strlen(req->path));

@@ -181,6 +181,9 @@ def keep_alive_serves_many_requests(server):
     with Client(server.port) as client:
         equal(client.ask("GET", "/hello", {"Connection": "close"}).headers["connection"], "close")
         assert client.at_end()
+    with Client(server.port) as client:
+        answer = client.ask("GET", "/hello", {"Connection": "keep-alive, close"})
+        equal(answer.headers["connection"], "close")
 
 
 def both_families_of_localhost_listen(server):
@@ -372,6 +375,10 @@ def parameters_and_queries_are_decoded(server):
         equal(answer["user"], "tester")
         for path in ("/items/%zz", "/items/%00", "/items/%ff", "/items/a?q=%", "/hello?%00=1"):
             equal(client.ask("GET", path, KEY).status, 400)
+        for path in (b"/\xff", b"/x" + "\u00e4".encode() * 400, b"/y" + "\u00e4".encode() * 401):
+            client.send(b"GET " + path + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+            answer = client.read()
+            equal((answer.status, answer.json()["code"]), (404, 404))
         equal(client.ask("POST", "/items", None, b'{"a": [1]}').json(), {"a": [1]})
         equal(client.ask("POST", "/items").json(), {})
         equal(client.ask("POST", "/items", None, b"[1]").status, 400)
