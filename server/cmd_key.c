@@ -219,6 +219,9 @@ static int key_rotate(struct key_args *args, struct err *err)
     return print_new_key(args, &fresh, text);
 }
 
+#define OPT_CREATE 1u  /* --namespace, --client, --scope, --expires */
+#define OPT_OVERLAP 2u /* --overlap */
+
 static const struct {
     const char *name;
     int (*run)(struct key_args *args, struct err *err); /* 0 or exit code, or -1 with ERR */
@@ -226,8 +229,6 @@ static const struct {
     bool creates;     /* the state folder, if it is missing */
     unsigned options; /* which of OPT_* it takes */
 } verbs[] = {
-#define OPT_CREATE 1u
-#define OPT_OVERLAP 2u
     {"create", key_create, false, true, OPT_CREATE},
     {"list", key_list, false, false, 0},
     {"revoke", key_revoke, true, false, 0},
