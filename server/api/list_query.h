@@ -47,7 +47,7 @@ int list_started_after_parse(const char *value, int64_t *out_us, struct err *err
 /* "asc", "desc"; NULL: desc. */
 int list_order_parse(const char *value, bool *ascending, struct err *err);
 
-/* A page's token and back; a token of the other order is refused: ERR_INVALID "Invalid next token". */
+/* A page's token and back. ERR_INVALID "Invalid next token", also for one of the other order. */
 void list_token_format(const struct list_key *key, bool ascending, char out[LIST_TOKEN_SIZE]);
 int list_token_parse(const char *token, bool ascending, struct list_key *out, struct err *err);
 

@@ -2,8 +2,9 @@
  * server/api/wire.h - our objects as the Platform API's JSON and back.
  *
  * Pure but for `lifecycle` (tokens). Any thread; a json_t belongs to one thread. Functions that
- * return json_t give a new reference. Source: platform-api.md section 4, templates-api.md section 3:
- * the Python client fails on a required key that is missing, and on null where an object may be.
+ * return json_t give a new reference. The Python client fails on a required key that is missing,
+ * and on null where an object may be.
+ * Source: platform-api.md section 4, templates-api.md section 3.
  */
 #ifndef SANDPIT_API_WIRE_H
 #define SANDPIT_API_WIRE_H

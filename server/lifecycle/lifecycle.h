@@ -49,7 +49,7 @@ int lifecycle_new(const struct lifecycle_config *config, struct lifecycle **out,
  * freed, whose last works may still call the functions below. May be repeated.
  */
 void lifecycle_stop(struct lifecycle *lifecycle);
-/* After lifecycle_stop (or instead of it), the pool's end and the engine's, which may report exits. */
+/* After lifecycle_stop, the end of the pool and that of the engine, which may report exits. */
 void lifecycle_free(struct lifecycle *lifecycle);
 
 struct lifecycle_create { /* borrowed for the call */
