@@ -143,8 +143,12 @@ static int start_as_root(struct server *server, struct err *err)
 {
     struct settings *settings = &server->settings;
 
-    if (make_folders(server, err) < 0 || privsep_find_user(settings, &server->user, err) < 0 ||
-        start_launcher(server, err) < 0)
+    _cleanup_free_ char *db = NULL;
+
+    if (make_folders(server, err) < 0 || privsep_find_user(settings, &server->user, err) < 0)
+        return -1;
+    db = state_db_dir(settings);
+    if (start_launcher(server, err) < 0 || store_master_secret(db, &server->master, err) < 0)
         return -1;
     signal_block();
     if (privsep_mounts(settings_text(settings, SETTING_STATE_DIR),
@@ -167,14 +171,15 @@ static int start_parts(struct server *server, struct err *err)
     if (serve_start_ops(server, err) < 0 ||
         store_open(PRIVSEP_STATE "/db", &server->store, err) < 0 ||
         auth_new(server->store, &server->auth, err) < 0 ||
-        local_engine_new(steal_fd(&server->launcher_fd), &server->engine, err) < 0 ||
-        store_master_secret(PRIVSEP_STATE "/db", &config.master, err) < 0)
+        local_engine_new(steal_fd(&server->launcher_fd), &server->engine, err) < 0)
         return -1;
+    config.master = server->master;
     config.engine = server->engine;
     config.store = server->store;
     config.workers = server->workers;
     rc = lifecycle_new(&config, &server->lifecycle, err);
     secret_clear(&config.master);
+    secret_clear(&server->master);
     return rc < 0 ? -1 : serve_start(server, err);
 }
 
@@ -248,6 +253,7 @@ static void stop_all(struct server *server)
     free(server->loops);
     free(server->loop_list);
     free(server->dev_help);
+    secret_clear(&server->master);
     fd_close(&server->launcher_fd);
     fd_close(&server->lock_fd);
     settings_clear(&server->settings);

@@ -79,10 +79,12 @@ bool options_want_help(int argc, char **argv)
 
 int cmd_fail(const struct err *err)
 {
-    if (err->detail[0] != '\0')
-        fprintf(stderr, "sandpit: %s (%s)\n", err->msg, err->detail);
-    else
+    if (err->detail[0] == '\0')
         fprintf(stderr, "sandpit: %s\n", err->msg);
+    else if (str_starts(err->detail, err->msg)) /* err_sys: the same and the errno */
+        fprintf(stderr, "sandpit: %s\n", err->detail);
+    else
+        fprintf(stderr, "sandpit: %s (%s)\n", err->msg, err->detail);
     return err->code == ERR_INVALID ? EXIT_USAGE : EXIT_FAILED;
 }
 

@@ -116,8 +116,9 @@ int privsep_mounts(const char *state_dir, const char *run_dir, struct err *err)
         return err_sys(err, errno, "cannot create " PRIVSEP_ROOT);
     if (unshare(CLONE_NEWNS) < 0)
         return err_sys(err, errno, "cannot make a mount namespace for the server");
-    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-        return err_sys(err, errno, "cannot make the server's mounts private");
+    /* a slave: nothing gets out, and what the host unmounts is not kept alive here */
+    if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
+        return err_sys(err, errno, "cannot part the server's mounts from the host's");
     let_go_of_mounts(state_dir, run_dir);
     if (mount("sandpit", PRIVSEP_ROOT, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
               "mode=0711,size=64k") < 0)

@@ -53,6 +53,7 @@ struct server {
     struct privsep_user user;
     int lock_fd;
     int launcher_fd;
+    struct secret master; /* until lifecycle has it */
 
     struct serve_loop ops;
     struct serve_loop *loops;

@@ -46,7 +46,8 @@ static int bind_kind(struct server *server, enum listen_kind kind, struct err *e
             continue;
         if (!may_lack(server, kind, addresses[i], &why)) {
             *err = why;
-            return err_wrap(err, "--%s", setting_name(listen_settings[kind]));
+            return err_set(err, why.code, "--%s: %.400s", setting_name(listen_settings[kind]),
+                           why.msg);
         }
         log_err(LOG_WARN, "an IPv6 address is left out", NULL, &why);
     }
