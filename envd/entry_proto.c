@@ -16,8 +16,7 @@ static size_t character_length(const char *s, size_t left)
     return 0;
 }
 
-/* TEXT itself, or a copy in which each stray byte is replaced. Takes and gives ownership. */
-static char *valid_text(char *text)
+char *entry_proto_text(char *text)
 {
     size_t len = strlen(text), size = 0;
     char *out;
@@ -55,14 +54,14 @@ Filesystem__EntryInfo *entry_to_proto(struct entry *entry)
     Filesystem__EntryInfo *info = mem_zalloc(sizeof(*info));
 
     filesystem__entry_info__init(info);
-    info->name = valid_text(steal_ptr(&entry->name));
-    info->path = valid_text(steal_ptr(&entry->path));
+    info->name = entry_proto_text(steal_ptr(&entry->name));
+    info->path = entry_proto_text(steal_ptr(&entry->path));
     info->type = (Filesystem__FileType)entry->type;
     info->size = entry->size_bytes;
     info->mode = entry->mode;
     info->permissions = mem_strdup(entry->permissions);
-    info->owner = valid_text(steal_ptr(&entry->owner));
-    info->group = valid_text(steal_ptr(&entry->group));
+    info->owner = entry_proto_text(steal_ptr(&entry->owner));
+    info->group = entry_proto_text(steal_ptr(&entry->group));
     info->modified_time = mem_zalloc(sizeof(*info->modified_time));
     filesystem__timestamp__init(info->modified_time);
     info->modified_time->seconds = entry->mtime_s;
@@ -71,7 +70,7 @@ Filesystem__EntryInfo *entry_to_proto(struct entry *entry)
     if (entry->symlink_target != NULL) {
         info->optional_symlink_target_case =
             FILESYSTEM__ENTRY_INFO__OPTIONAL_SYMLINK_TARGET_SYMLINK_TARGET;
-        info->symlink_target = valid_text(steal_ptr(&entry->symlink_target));
+        info->symlink_target = entry_proto_text(steal_ptr(&entry->symlink_target));
     }
     move_meta(entry, info);
     entry_clear(entry);

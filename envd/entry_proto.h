@@ -15,4 +15,7 @@
  */
 Filesystem__EntryInfo *entry_to_proto(struct entry *entry);
 
+/* TEXT itself, or a copy with each stray byte replaced. Takes TEXT, gives ownership. */
+char *entry_proto_text(char *text);
+
 #endif

@@ -167,6 +167,8 @@ static void flush_queued(struct loop_msg *msg)
 
     conn->flush_queued = false;
     conn_flush(conn);
+    if (conn->state == CONN_HEAD || conn->state == CONN_DRAIN)
+        conn_advance(conn); /* the next request may have been read already */
 }
 
 void conn_flush_soon(struct conn *conn)
@@ -201,8 +203,6 @@ void conn_answered(struct conn *conn)
     if (conn->state != CONN_DRAIN)
         exchange_unref(ex);
     conn_flush_soon(conn);
-    if (!conn->advancing)
-        conn_advance(conn);
 }
 
 static void refuse_head(struct conn *conn, const struct err *why)

@@ -105,14 +105,20 @@ void rpc_finish(struct rpc_call *call, const ProtobufCMessage *response, const s
     call_unref(call);
 }
 
+/* Tell a handler that has taken charge and did not finish. */
+static void tell_closed(struct rpc_call *call)
+{
+    if (call->method->closed != NULL && call->state != NULL)
+        call->method->closed(call);
+}
+
 static void on_gone(struct exchange *ex)
 {
     struct rpc_call *call = ex->owner;
 
     call->refs++;
     call_over(call);
-    if (call->method->closed != NULL && call->state != NULL)
-        call->method->closed(call);
+    tell_closed(call);
     call_unref(call);
 }
 
@@ -123,8 +129,7 @@ static void on_deadline(struct loop_timer *timer)
 
     err_set(&err, ERR_TIMEOUT, "context deadline exceeded");
     call->refs++;
-    if (call->method->closed != NULL && call->state != NULL)
-        call->method->closed(call);
+    tell_closed(call);
     rpc_finish(call, NULL, &err);
     call_unref(call);
 }
@@ -144,8 +149,7 @@ int rpc_send(struct rpc_call *call, const ProtobufCMessage *message)
         return -1;
     if (wire_send(call, message, &err) < 0) {
         call->refs++;
-        if (call->method->closed != NULL)
-            call->method->closed(call);
+        tell_closed(call);
         rpc_finish(call, NULL, &err);
         call_unref(call);
         return -1;
@@ -246,8 +250,8 @@ static void take_message(struct rpc_call *call)
     if (wire_decode(call, buf_str(&call->reader.payload), call->reader.payload.len, compressed,
                     &request, &err) < 0 ||
         call->method->start(call, request, &err) < 0) {
-        if (!call->over && call->method->closed != NULL && call->state != NULL)
-            call->method->closed(call);
+        if (!call->over)
+            tell_closed(call);
         fail(call, &err);
     }
 }
@@ -258,6 +262,7 @@ static void take_pending(struct rpc_call *call)
     struct err err = {0};
 
     call->refs++;
+    call->taking = true;
     while (!call->over && !call->paused && call->pending.len > 0) {
         size_t used = 0;
         int rc = envelope_reader_feed(&call->reader, call->pending.data, call->pending.len, &used,
@@ -271,6 +276,7 @@ static void take_pending(struct rpc_call *call)
             envelope_reader_next(&call->reader);
         }
     }
+    call->taking = false;
     if (!call->over)
         call->ex->body_paused = call->paused;
     call_unref(call);
@@ -294,6 +300,8 @@ void rpc_resume(struct rpc_call *call)
     if (call->over || !call->paused)
         return;
     call->paused = false;
+    if (call->taking)
+        return; /* it goes on by itself */
     call->refs++;
     take_pending(call);
     if (!call->over && !call->paused)
@@ -307,8 +315,7 @@ static void end_client_stream(struct rpc_call *call)
 
     if (envelope_reader_partial(&call->reader)) {
         err_set(&err, ERR_INVALID, "protocol error: incomplete envelope");
-        if (call->method->closed != NULL && call->state != NULL)
-            call->method->closed(call);
+        tell_closed(call);
         fail(call, &err);
         return;
     }

@@ -30,6 +30,7 @@ struct rpc_call {
     struct envelope_reader reader; /* client streams */
     struct buf pending;            /* bytes that came while paused */
     bool paused;
+    bool taking; /* take_pending is on the stack */
 
     struct job job; /* RPC_WORKER */
     ProtobufCMessage *request;

@@ -114,11 +114,23 @@ static int copy_over(struct upload *up, const struct entry_meta *meta, size_t co
     return set_owner(up, to, meta, count, err);
 }
 
-/* A watcher of the folder hears of a write to the name: a size "change" is a modification. */
-static void announce(struct upload *up)
+/*
+ * Let watchers of the folder hear of a write to the name, which the copy's own writes were not: a
+ * preallocation of what is there counts as a modification and changes nothing, even when another
+ * program already writes to the file. Best effort.
+ */
+static void announce(const struct upload *up)
 {
-    if (ftruncate(up->fd, up->written_bytes) < 0)
-        errno = 0; /* only the notice is lost */
+    _cleanup_close_ int fd = openat(up->dir_fd, up->name,
+                                    O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    struct stat ours, named;
+
+    if (fd < 0 || fstat(up->fd, &ours) < 0 || fstat(fd, &named) < 0 ||
+        ours.st_ino != named.st_ino || ours.st_dev != named.st_dev)
+        return; /* replaced already: that was announced */
+    if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, 1) < 0 && errno == EOPNOTSUPP &&
+        ftruncate(fd, named.st_size) < 0)
+        return;
 }
 
 /* The target was not there. 1: done, 0: it is there now, -1. */

@@ -1,0 +1,90 @@
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "envd/auth.h"
+#include "envd/route.h"
+#include "server/base/mem.h"
+#include "server/base/str.h"
+#include "server/base/time.h"
+#include "server/base/version.h"
+
+#define CLOCK_BEHIND_MS 50  /* the clock is set when it is later than this … */
+#define CLOCK_AHEAD_MS 5000 /* … or this much early */
+
+/* envd-api section 7.1. */
+int handle_health(struct exchange *ex, struct err *err)
+{
+    (void)err;
+    http_set_header(ex, "Cache-Control", "no-store");
+    http_reply_empty(ex, 204);
+    return 0;
+}
+
+int handle_envs(struct exchange *ex, struct err *err)
+{
+    (void)err;
+    http_set_header(ex, "Cache-Control", "no-store");
+    http_reply_json(ex, 200, json_deep_copy(http_settings(ex)->envs));
+    return 0;
+}
+
+static int text(struct exchange *ex, int status, const char *message)
+{
+    http_reply(ex, status, "text/plain; charset=utf-8", message, strlen(message));
+    return 0;
+}
+
+/* Who may change the settings; NULL when allowed, else the words of the 401. */
+static const char *init_refusal(const struct exchange *ex, const json_t *json)
+{
+    const struct settings *settings = http_settings(ex);
+    const char *token = json_string_value(json_object_get(json, "accessToken"));
+
+    if (settings->has_jwt_key && !settings->insecure && !http_jwt_valid(ex))
+        return "access token validation failed";
+    if (settings->access_token == NULL || auth_token_equal(settings, token))
+        return NULL;
+    return token != NULL ? "access token validation failed" : "access token reset not authorized";
+}
+
+/* A machine of our own that slept has a late clock. Elsewhere the clock is not ours to set. */
+static void set_clock(const json_t *json)
+{
+    const char *stamp = json_string_value(json_object_get(json, "timestamp"));
+    struct timespec now;
+    int64_t ms, late_ms;
+
+    if (getpid() != 1 || stamp == NULL ||
+        time_parse_rfc3339(stamp, strlen(stamp), &ms, NULL) < 0)
+        return;
+    late_ms = ms - time_unix_ms();
+    if (late_ms <= CLOCK_BEHIND_MS && late_ms >= -CLOCK_AHEAD_MS)
+        return;
+    now.tv_sec = ms / 1000;
+    now.tv_nsec = ms % 1000 * 1000000;
+    (void)clock_settime(CLOCK_REALTIME, &now); /* needs a privilege that sandboxes seldom have */
+}
+
+/* envd-api section 7.3. */
+int handle_init(struct exchange *ex, struct err *err)
+{
+    _cleanup_json_ json_t *json = NULL;
+    const char *refusal, *body;
+    size_t len;
+
+    http_set_header(ex, "X-Envd-Version", ENVD_VERSION);
+    http_set_header(ex, "Cache-Control", "no-store");
+    body = http_body(ex, &len);
+    json = json_parse_object(body, len, err);
+    if (json == NULL)
+        return -1;
+    refusal = init_refusal(ex, json);
+    if (refusal != NULL)
+        return text(ex, 401, refusal);
+    if (config_apply(json, false, err) < 0)
+        return -1;
+    set_clock(json);
+    http_reply_empty(ex, 204);
+    return 0;
+}

@@ -1,0 +1,64 @@
+#include "envd/route.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "server/base/mem.h"
+#include "server/base/str.h"
+
+#define INIT_MAX_BYTES CONFIG_JSON_MAX_BYTES
+#define RPC(path, method) {"POST", path, ROUTE_GUARDED, 0, NULL, NULL, method}
+
+/* Every route there is. A row without a handler is part of envd's contract and not built. */
+static const struct route routes[] = {
+    RPC("/process.Process/List", &rpc_process_list),
+    RPC("/process.Process/Start", &rpc_process_start),
+    RPC("/process.Process/Connect", &rpc_process_connect),
+    RPC("/process.Process/Update", &rpc_process_update),
+    RPC("/process.Process/StreamInput", &rpc_process_stream_input),
+    RPC("/process.Process/SendInput", &rpc_process_send_input),
+    RPC("/process.Process/SendSignal", &rpc_process_send_signal),
+    RPC("/process.Process/CloseStdin", &rpc_process_close_stdin),
+
+    RPC("/filesystem.Filesystem/Stat", &rpc_filesystem_stat),
+    RPC("/filesystem.Filesystem/MakeDir", &rpc_filesystem_make_dir),
+    RPC("/filesystem.Filesystem/Move", &rpc_filesystem_move),
+    RPC("/filesystem.Filesystem/ListDir", &rpc_filesystem_list_dir),
+    RPC("/filesystem.Filesystem/Remove", &rpc_filesystem_remove),
+    RPC("/filesystem.Filesystem/WatchDir", NULL),
+    RPC("/filesystem.Filesystem/CreateWatcher", NULL),
+    RPC("/filesystem.Filesystem/GetWatcherEvents", NULL),
+    RPC("/filesystem.Filesystem/RemoveWatcher", NULL),
+
+    {"GET", "/health", ROUTE_OPEN, 0, handle_health, NULL, NULL},
+    {"GET", "/envs", ROUTE_TOKEN_ONLY, 0, handle_envs, NULL, NULL},
+    {"GET", "/metrics", ROUTE_TOKEN_ONLY, 0, handle_metrics, NULL, NULL},
+    {"POST", "/init", ROUTE_OPEN, INIT_MAX_BYTES, handle_init, NULL, NULL},
+    {"GET", "/files", ROUTE_FILES, 0, NULL, handle_files_get, NULL},
+    {"POST", "/files", ROUTE_FILES, 0, NULL, handle_files_post, NULL},
+    {"POST", "/files/compose", ROUTE_GUARDED, 0, NULL, NULL, NULL},
+
+    {"POST", "/freeze", ROUTE_GUARDED, 0, NULL, NULL, NULL},
+    {"POST", "/unfreeze", ROUTE_GUARDED, 0, NULL, NULL, NULL},
+    {"POST", "/collapse", ROUTE_GUARDED, 0, NULL, NULL, NULL},
+    {"POST", "/fsfreeze", ROUTE_GUARDED, 0, NULL, NULL, NULL},
+    {"POST", "/fsthaw", ROUTE_GUARDED, 0, NULL, NULL, NULL},
+    {"POST", "/upgrade", ROUTE_GUARDED, 0, NULL, NULL, NULL},
+};
+
+const struct route *route_find(const char *method, const char *path, int *status, char *allow)
+{
+    size_t len = 0;
+
+    allow[0] = '\0';
+    for (size_t i = 0; i < array_size(routes); i++) {
+        if (!str_eq(routes[i].path, path))
+            continue;
+        if (str_eq(routes[i].method, method))
+            return &routes[i];
+        len += (size_t)snprintf(allow + len, ROUTE_ALLOW_SIZE - len, "%s%s", len > 0 ? ", " : "",
+                                routes[i].method);
+    }
+    *status = len > 0 ? 405 : 404;
+    return NULL;
+}

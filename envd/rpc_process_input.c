@@ -1,0 +1,234 @@
+#include <string.h>
+
+#include "envd/route.h"
+#include "envd/rpc.h"
+#include "envd/rpc_process.h"
+#include "server/base/mem.h"
+
+#define SEND_MAX_BYTES (64 << 20) /* of one message: SDKs send all of a string at once */
+
+/* One message's bytes. Outlives its call when the client leaves: what was taken is written. */
+struct delivery {
+    struct input input;
+    struct rpc_call *call; /* NULL: the client is gone */
+    bool stream;
+};
+
+/* A StreamInput call: where its data goes. */
+struct feeder {
+    uint32_t pid;
+    bool chosen; /* a start event named pid */
+    struct delivery *pending;
+};
+
+static void send_done(struct delivery *delivery, const struct err *err)
+{
+    Process__SendInputResponse response = PROCESS__SEND_INPUT_RESPONSE__INIT;
+
+    if (delivery->call != NULL)
+        rpc_finish(delivery->call, &response.base, err);
+}
+
+static void stream_done(struct delivery *delivery, const struct err *err)
+{
+    struct rpc_call *call = delivery->call;
+    struct feeder *feeder;
+
+    if (call == NULL)
+        return;
+    feeder = rpc_state(call);
+    feeder->pending = NULL;
+    if (err != NULL) {
+        rpc_set_state(call, NULL);
+        free(feeder);
+        rpc_finish(call, NULL, err);
+        return;
+    }
+    rpc_resume(call);
+}
+
+static void on_finished(struct input *input, const struct err *err)
+{
+    struct delivery *delivery = container_of(input, struct delivery, input);
+
+    if (delivery->stream)
+        stream_done(delivery, err);
+    else
+        send_done(delivery, err);
+    free(input->data);
+    free(delivery);
+}
+
+/* The bytes of a ProcessInput, and whether they are for the terminal. */
+static int input_bytes(const Process__ProcessInput *in, const ProtobufCBinaryData **bytes,
+                       bool *pty, struct err *err)
+{
+    if (in != NULL && in->input_case == PROCESS__PROCESS_INPUT__INPUT_STDIN) {
+        *bytes = &in->stdin;
+        *pty = false;
+        return 0;
+    }
+    if (in != NULL && in->input_case == PROCESS__PROCESS_INPUT__INPUT_PTY) {
+        *bytes = &in->pty;
+        *pty = true;
+        return 0;
+    }
+    return err_set(err, ERR_UNSUPPORTED, "invalid input type: neither stdin nor pty is set");
+}
+
+static struct delivery *delivery_new(struct rpc_call *call, const ProtobufCBinaryData *bytes)
+{
+    struct delivery *delivery = mem_zalloc(sizeof(*delivery));
+
+    delivery->call = call;
+    delivery->input.finished = on_finished;
+    delivery->input.len = bytes->len;
+    delivery->input.data = mem_zalloc(bytes->len + 1);
+    if (bytes->len > 0)
+        memcpy(delivery->input.data, bytes->data, bytes->len);
+    return delivery;
+}
+
+static void delivery_free(struct delivery *delivery)
+{
+    free(delivery->input.data);
+    free(delivery);
+}
+
+static int send_input(struct rpc_call *call, const ProtobufCMessage *request, struct err *err)
+{
+    const Process__SendInputRequest *in = (const void *)request;
+    struct process *process = select_process(in->process, false, err);
+    const ProtobufCBinaryData *bytes = NULL;
+    struct delivery *delivery;
+    bool pty = false;
+
+    if (process == NULL || input_bytes(in->input, &bytes, &pty, err) < 0)
+        return -1;
+    delivery = delivery_new(call, bytes);
+    rpc_set_state(call, delivery);
+    if (process_input(process, pty, &delivery->input, err) < 0) {
+        rpc_set_state(call, NULL);
+        delivery_free(delivery);
+        return -1;
+    }
+    return 0;
+}
+
+static void send_closed(struct rpc_call *call)
+{
+    struct delivery *delivery = rpc_state(call);
+
+    delivery->call = NULL;
+    rpc_set_state(call, NULL);
+}
+
+/* ---- StreamInput ---- */
+
+static struct feeder *feeder_of(struct rpc_call *call)
+{
+    struct feeder *feeder = rpc_state(call);
+
+    if (feeder == NULL) {
+        feeder = mem_zalloc(sizeof(*feeder));
+        rpc_set_state(call, feeder);
+    }
+    return feeder;
+}
+
+static int stream_start(struct rpc_call *call, const Process__StreamInputRequest__StartEvent *in,
+                        struct err *err)
+{
+    struct feeder *feeder = feeder_of(call);
+    struct process *process = select_process(in->process, false, err);
+
+    if (process == NULL)
+        return -1;
+    feeder->pid = process_pid(process);
+    feeder->chosen = true;
+    return 0;
+}
+
+static int stream_data(struct rpc_call *call, const Process__StreamInputRequest__DataEvent *in,
+                       struct err *err)
+{
+    struct feeder *feeder = feeder_of(call);
+    const ProtobufCBinaryData *bytes = NULL;
+    struct delivery *delivery;
+    struct process *process;
+    bool pty = false;
+
+    if (!feeder->chosen)
+        return err_set(err, ERR_INVALID, "data came before a start event named the process");
+    process = process_by_pid(feeder->pid, false, err);
+    if (process == NULL || input_bytes(in->input, &bytes, &pty, err) < 0)
+        return -1;
+    delivery = delivery_new(call, bytes);
+    delivery->stream = true;
+    feeder->pending = delivery;
+    rpc_pause(call); /* until it is written, which may be at once */
+    if (process_input(process, pty, &delivery->input, err) < 0) {
+        feeder->pending = NULL;
+        delivery_free(delivery);
+        return -1;
+    }
+    return 0;
+}
+
+static int stream_message(struct rpc_call *call, const ProtobufCMessage *request, struct err *err)
+{
+    const Process__StreamInputRequest *in = (const void *)request;
+
+    switch (in->event_case) {
+    case PROCESS__STREAM_INPUT_REQUEST__EVENT_START:
+        return stream_start(call, in->start, err);
+    case PROCESS__STREAM_INPUT_REQUEST__EVENT_DATA:
+        return stream_data(call, in->data, err);
+    case PROCESS__STREAM_INPUT_REQUEST__EVENT_KEEPALIVE:
+        return 0;
+    default:
+        return err_set(err, ERR_UNSUPPORTED, "invalid event type: none is set");
+    }
+}
+
+static void stream_closed(struct rpc_call *call)
+{
+    struct feeder *feeder = rpc_state(call);
+
+    if (feeder->pending != NULL)
+        feeder->pending->call = NULL;
+    rpc_set_state(call, NULL);
+    free(feeder);
+}
+
+static void stream_end(struct rpc_call *call)
+{
+    Process__StreamInputResponse response = PROCESS__STREAM_INPUT_RESPONSE__INIT;
+
+    free(rpc_state(call));
+    rpc_set_state(call, NULL);
+    rpc_finish(call, &response.base, NULL);
+}
+
+const struct rpc_method rpc_process_send_input = {
+    .service = "process.Process",
+    .name = "SendInput",
+    .kind = RPC_DEFERRED,
+    .request = &process__send_input_request__descriptor,
+    .response = &process__send_input_response__descriptor,
+    .start = send_input,
+    .closed = send_closed,
+    .body_max_bytes = SEND_MAX_BYTES,
+};
+
+const struct rpc_method rpc_process_stream_input = {
+    .service = "process.Process",
+    .name = "StreamInput",
+    .kind = RPC_CLIENT_STREAM,
+    .request = &process__stream_input_request__descriptor,
+    .response = &process__stream_input_response__descriptor,
+    .start = stream_message,
+    .end = stream_end,
+    .closed = stream_closed,
+    .body_max_bytes = SEND_MAX_BYTES,
+};

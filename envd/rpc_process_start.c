@@ -1,0 +1,262 @@
+#include <string.h>
+
+#include "envd/route.h"
+#include "envd/rpc.h"
+#include "envd/rpc_process.h"
+#include "server/base/mem.h"
+
+/* A stream of events: Start, or Connect. Lives as long as its call. */
+struct follower {
+    struct watcher watcher;
+    struct rpc_call *call;
+    bool is_start; /* wraps its events in StartResponse */
+};
+
+static int send_event(struct follower *follower, Process__ProcessEvent *event)
+{
+    Process__StartResponse start = PROCESS__START_RESPONSE__INIT;
+    Process__ConnectResponse connect = PROCESS__CONNECT_RESPONSE__INIT;
+
+    start.event = event;
+    connect.event = event;
+    return rpc_send(follower->call, follower->is_start ? &start.base : &connect.base);
+}
+
+static void send_start(struct follower *follower, const struct process *process)
+{
+    Process__ProcessEvent event = PROCESS__PROCESS_EVENT__INIT;
+    Process__ProcessEvent__StartEvent start = PROCESS__PROCESS_EVENT__START_EVENT__INIT;
+
+    start.pid = process_pid(process);
+    event.event_case = PROCESS__PROCESS_EVENT__EVENT_START;
+    event.start = &start;
+    send_event(follower, &event);
+}
+
+static bool on_output(struct watcher *watcher, enum process_output kind, const uint8_t *data,
+                      size_t len)
+{
+    struct follower *follower = container_of(watcher, struct follower, watcher);
+    Process__ProcessEvent event = PROCESS__PROCESS_EVENT__INIT;
+    Process__ProcessEvent__DataEvent output;
+    ProtobufCBinaryData bytes = {len, (uint8_t *)(uintptr_t)data};
+
+    process__process_event__data_event__init(&output);
+    if (kind == OUTPUT_STDOUT) {
+        output.output_case = PROCESS__PROCESS_EVENT__DATA_EVENT__OUTPUT_STDOUT;
+        output.stdout = bytes;
+    } else if (kind == OUTPUT_STDERR) {
+        output.output_case = PROCESS__PROCESS_EVENT__DATA_EVENT__OUTPUT_STDERR;
+        output.stderr = bytes;
+    } else {
+        output.output_case = PROCESS__PROCESS_EVENT__DATA_EVENT__OUTPUT_PTY;
+        output.pty = bytes;
+    }
+    event.event_case = PROCESS__PROCESS_EVENT__EVENT_DATA;
+    event.data = &output;
+    return send_event(follower, &event) != 0;
+}
+
+static void send_end(struct follower *follower, const struct process_end *end)
+{
+    Process__ProcessEvent event = PROCESS__PROCESS_EVENT__INIT;
+    Process__ProcessEvent__EndEvent message = PROCESS__PROCESS_EVENT__END_EVENT__INIT;
+
+    message.exit_code = end->exit_code;
+    message.exited = end->exited;
+    message.status = (char *)(uintptr_t)end->status;
+    if (!end->exited || end->exit_code != 0) {
+        message.optional_error_case = PROCESS__PROCESS_EVENT__END_EVENT__OPTIONAL_ERROR_ERROR;
+        message.error = message.status;
+    }
+    event.event_case = PROCESS__PROCESS_EVENT__EVENT_END;
+    event.end = &message;
+    send_event(follower, &event);
+}
+
+static void on_end(struct watcher *watcher, const struct process_end *end)
+{
+    struct follower *follower = container_of(watcher, struct follower, watcher);
+
+    send_end(follower, end);
+    rpc_finish(follower->call, NULL, NULL);
+    free(follower);
+}
+
+static void on_deadline(struct watcher *watcher)
+{
+    struct follower *follower = container_of(watcher, struct follower, watcher);
+    struct err err = {0};
+
+    err_set(&err, ERR_TIMEOUT, "context deadline exceeded");
+    rpc_finish(follower->call, NULL, &err);
+    free(follower);
+}
+
+static void on_writable(struct rpc_call *call)
+{
+    struct follower *follower = rpc_state(call);
+
+    if (follower != NULL)
+        process_watcher_ready(&follower->watcher);
+}
+
+/* The client left; its process does not care. */
+static void on_closed(struct rpc_call *call)
+{
+    struct follower *follower = rpc_state(call);
+
+    rpc_set_state(call, NULL);
+    process_unwatch(&follower->watcher);
+    free(follower);
+}
+
+static struct follower *follower_new(struct rpc_call *call, bool is_start)
+{
+    struct follower *follower = mem_zalloc(sizeof(*follower));
+
+    follower->call = call;
+    follower->is_start = is_start;
+    follower->watcher.output = on_output;
+    follower->watcher.end = on_end;
+    follower->watcher.deadline = is_start ? on_deadline : NULL;
+    return follower;
+}
+
+static int check_config(const Process__ProcessConfig *config, struct err *err)
+{
+    if (config == NULL)
+        return err_set(err, ERR_INVALID, "the request names no process");
+    for (size_t i = 0; i < config->n_envs; i++) {
+        const char *name = config->envs[i]->key;
+
+        if (name[0] == '\0' || strchr(name, '=') != NULL)
+            return err_set(err, ERR_INVALID,
+                           "an environment variable's name is empty or holds '='");
+    }
+    return 0;
+}
+
+static void fill_spec(struct rpc_call *call, const Process__StartRequest *in,
+                      struct process_spec *spec)
+{
+    const Process__ProcessConfig *config = in->process;
+    const struct settings *settings = rpc_settings(call);
+
+    spec->cmd = config->cmd;
+    spec->args = config->args;
+    spec->arg_count = config->n_args;
+    spec->default_envs = settings->envs;
+    spec->workdir = settings->default_workdir;
+    if (config->optional_cwd_case == PROCESS__PROCESS_CONFIG__OPTIONAL_CWD_CWD)
+        spec->cwd = config->cwd;
+    if (in->optional_tag_case == PROCESS__START_REQUEST__OPTIONAL_TAG_TAG)
+        spec->tag = in->tag;
+    spec->stdin_pipe = in->optional_stdin_case != PROCESS__START_REQUEST__OPTIONAL_STDIN_STDIN ||
+                       in->stdin;
+    spec->pty = in->pty != NULL;
+    if (in->pty != NULL && in->pty->size != NULL) {
+        spec->cols = in->pty->size->cols;
+        spec->rows = in->pty->size->rows;
+    }
+    spec->timeout_ms = rpc_timeout_ms(call);
+}
+
+static int start_spec(struct rpc_call *call, const struct process_spec *spec, struct err *err)
+{
+    struct follower *follower = follower_new(call, true);
+    struct process *process;
+
+    if (process_start(spec, &follower->watcher, &process, err) < 0) {
+        free(follower);
+        return -1;
+    }
+    rpc_set_state(call, follower);
+    send_start(follower, process);
+    return 0;
+}
+
+static int start(struct rpc_call *call, const ProtobufCMessage *request, struct err *err)
+{
+    const Process__StartRequest *in = (const void *)request;
+    struct process_spec spec = {0};
+    _cleanup_free_ const char **names = NULL;
+    _cleanup_free_ const char **values = NULL;
+
+    if (check_config(in->process, err) < 0)
+        return -1;
+    spec.user = rpc_user(call, err);
+    if (spec.user == NULL)
+        return -1;
+    fill_spec(call, in, &spec);
+    names = mem_calloc(in->process->n_envs + 1, sizeof(char *));
+    values = mem_calloc(in->process->n_envs + 1, sizeof(char *));
+    for (size_t i = 0; i < in->process->n_envs; i++) {
+        names[i] = in->process->envs[i]->key;
+        values[i] = in->process->envs[i]->value;
+    }
+    spec.env_names = names;
+    spec.env_values = values;
+    spec.env_count = in->process->n_envs;
+    return start_spec(call, &spec, err);
+}
+
+static int connect_to(struct rpc_call *call, const ProtobufCMessage *request, struct err *err)
+{
+    const Process__ConnectRequest *in = (const void *)request;
+    struct process *process = select_process(in->process, true, err);
+    struct follower *follower;
+
+    if (process == NULL)
+        return -1;
+    follower = follower_new(call, false);
+    send_start(follower, process);
+    if (process_ended(process) != NULL) {
+        on_end(&follower->watcher, process_ended(process));
+        return 0;
+    }
+    rpc_set_state(call, follower);
+    process_watch(process, &follower->watcher);
+    return 0;
+}
+
+static const Process__ProcessEvent__KeepAlive keepalive =
+    PROCESS__PROCESS_EVENT__KEEP_ALIVE__INIT;
+static const Process__ProcessEvent keepalive_event = {
+    .base = PROTOBUF_C_MESSAGE_INIT(&process__process_event__descriptor),
+    .event_case = PROCESS__PROCESS_EVENT__EVENT_KEEPALIVE,
+    .keepalive = (Process__ProcessEvent__KeepAlive *)(uintptr_t)&keepalive,
+};
+static const Process__StartResponse start_keepalive = {
+    .base = PROTOBUF_C_MESSAGE_INIT(&process__start_response__descriptor),
+    .event = (Process__ProcessEvent *)(uintptr_t)&keepalive_event,
+};
+static const Process__ConnectResponse connect_keepalive = {
+    .base = PROTOBUF_C_MESSAGE_INIT(&process__connect_response__descriptor),
+    .event = (Process__ProcessEvent *)(uintptr_t)&keepalive_event,
+};
+
+const struct rpc_method rpc_process_start = {
+    .service = "process.Process",
+    .name = "Start",
+    .kind = RPC_STREAM,
+    .request = &process__start_request__descriptor,
+    .response = &process__start_response__descriptor,
+    .start = start,
+    .writable = on_writable,
+    .closed = on_closed,
+    .keepalive = &start_keepalive.base,
+    .owns_timeout = true,
+};
+
+const struct rpc_method rpc_process_connect = {
+    .service = "process.Process",
+    .name = "Connect",
+    .kind = RPC_STREAM,
+    .request = &process__connect_request__descriptor,
+    .response = &process__connect_response__descriptor,
+    .start = connect_to,
+    .writable = on_writable,
+    .closed = on_closed,
+    .keepalive = &connect_keepalive.base,
+};
