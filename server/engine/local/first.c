@@ -1,0 +1,276 @@
+#include "server/engine/local/first.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <linux/keyctl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "server/base/fd.h"
+#include "server/engine/local/egress.h"
+#include "server/engine/local/launcher_proto.h"
+#include "server/engine/local/record.h"
+#include "server/engine/local/rootfs.h"
+#include "server/engine/local/rootfs_base.h"
+
+#define FD_LISTEN 3 /* envd's descriptors, named in its arguments */
+#define FD_CONFIG 4
+#define FD_ENVD 5
+#define FD_SAFE 16      /* above all of them */
+#define OPEN_FILES 65536 /* RLIMIT_NOFILE, when the host allows as much */
+
+/* Docker's default set, and ptrace: root inside may debug what it sees, and sees only itself. */
+static const int kept_capabilities[] = {
+    CAP_AUDIT_WRITE, CAP_CHOWN,   CAP_DAC_OVERRIDE, CAP_FOWNER,     CAP_FSETID,
+    CAP_KILL,        CAP_MKNOD,   CAP_NET_RAW,      CAP_NET_BIND_SERVICE, CAP_SETFCAP,
+    CAP_SETGID,      CAP_SETPCAP, CAP_SETUID,       CAP_SYS_CHROOT, CAP_SYS_PTRACE,
+};
+
+__attribute__((noreturn)) static void report_and_end(int control, const struct err *err)
+{
+    struct first_report report = {.err = *err};
+
+    packet_send(control, &report, sizeof(report), NULL, 0, 0);
+    _exit(1);
+}
+
+static int compare_fds(const void *a, const void *b)
+{
+    return *(const int *)a - *(const int *)b;
+}
+
+/*
+ * Close all but what this process works with. Above all the launcher's ends of other spares'
+ * connections: as long as any process holds one, that spare does not see the launcher end.
+ */
+static void close_others(const struct first_plan *plan)
+{
+    int keep[16], count = 0, from = 3;
+
+    for (size_t i = 0; i < CGROUP_HIERARCHIES; i++)
+        keep[count++] = plan->cgroup.fds[i];
+    keep[count++] = plan->ctx->sandboxes_dir;
+    keep[count++] = plan->ctx->records_dir;
+    keep[count++] = plan->userns;
+    keep[count++] = plan->listener;
+    keep[count++] = plan->envd;
+    keep[count++] = plan->control;
+    keep[count++] = plan->gate;
+    qsort(keep, (size_t)count, sizeof(keep[0]), compare_fds);
+    for (int i = 0; i < count; i++) {
+        if (keep[i] > from)
+            close_range((unsigned)from, (unsigned)keep[i] - 1, 0);
+        if (keep[i] >= from)
+            from = keep[i] + 1;
+    }
+    close_range((unsigned)from, ~0U, 0);
+}
+
+/* Wait until the builder has put this process in its control groups. */
+static int wait_gate(int gate, struct err *err)
+{
+    char byte;
+    ssize_t n;
+
+    do {
+        n = read(gate, &byte, 1);
+    } while (n < 0 && errno == EINTR);
+    if (n != 1)
+        return err_set(err, ERR_INTERNAL, "the builder of the sandbox ended early");
+    return 0;
+}
+
+static int build(struct first_plan *plan, struct err *err)
+{
+    const struct context *ctx = plan->ctx;
+    _cleanup_free_ char *folder = mem_asprintf("%s/%s", ctx->sandboxes_path, plan->folder);
+    struct rootfs_plan rootfs = {
+        .layer = ctx->base_layer,
+        .folder = folder,
+        .stage = ctx->stage_path,
+        .root_id = slot_root_id(ctx, plan->slot),
+        .userns = plan->userns,
+        .idmap = ctx->idmap,
+    };
+
+    if (sethostname(BASE_HOSTNAME, strlen(BASE_HOSTNAME)) < 0)
+        return err_sys(err, errno, "cannot set the sandbox's host name");
+    if (rootfs_enter(&rootfs, err) < 0 || wait_gate(plan->gate, err) < 0)
+        return -1;
+    if (unshare(CLONE_NEWCGROUP) < 0)
+        return err_sys(err, errno, "cannot create a cgroup namespace");
+    return 0;
+}
+
+/* The next order. Ends the process when the launcher has gone. */
+static void wait_order(int control, struct first_order *order, int *config)
+{
+    int fds[1], count = 0;
+    ssize_t n = packet_receive(control, order, sizeof(*order), fds, 1, &count, 0);
+
+    if (n != (ssize_t)sizeof(*order) || count != 1)
+        _exit(0);
+    *config = fds[0];
+}
+
+/* What the sandbox is called and may use. After it, a crash leaves a sandbox that can be found. */
+static int take_identity(struct first_plan *plan, const struct first_order *order,
+                         struct err *err)
+{
+    const struct context *ctx = plan->ctx;
+    struct record record = {
+        .pid = order->pid,
+        .start_ticks = order->start_ticks,
+        .slot = plan->slot,
+        .internet = order->internet,
+    };
+
+    if (ctx->cgroups->ops->limit(&plan->cgroup, &order->limits, err) < 0)
+        return err_wrap(err, "limits of %s", order->id);
+    if (order->internet && egress_inside_up(plan->slot, err) < 0)
+        return err_wrap(err, "network of %s", order->id);
+    if (renameat2(ctx->sandboxes_dir, plan->folder, ctx->sandboxes_dir, order->id,
+                  RENAME_NOREPLACE) < 0)
+        return err_sys(err, errno, "cannot name the folder of %s", order->id);
+    return record_write(ctx, order->id, &record, err);
+}
+
+static bool is_kept(int capability)
+{
+    for (size_t i = 0; i < array_size(kept_capabilities); i++) {
+        if (kept_capabilities[i] == capability)
+            return true;
+    }
+    return false;
+}
+
+static int drop_capabilities(struct err *err)
+{
+    for (int cap = 0; prctl(PR_CAPBSET_READ, cap) >= 0; cap++) {
+        if (!is_kept(cap) && prctl(PR_CAPBSET_DROP, cap) < 0)
+            return err_sys(err, errno, "cannot drop capability %d", cap);
+    }
+    return 0;
+}
+
+static void set_limits(void)
+{
+    struct rlimit files, none = {0, 0};
+
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max < OPEN_FILES ? files.rlim_max : OPEN_FILES;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+    setrlimit(RLIMIT_CORE, &none);
+}
+
+static void reset_signals(void)
+{
+    struct sigaction action = {.sa_handler = SIG_DFL};
+    sigset_t none;
+
+    for (int sig = 1; sig < NSIG; sig++)
+        sigaction(sig, &action, NULL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* Become root of the sandbox's user namespace and nothing more. */
+static int drop_rights(const struct first_plan *plan, struct err *err)
+{
+    struct err ignored = {0};
+
+    file_poke(AT_FDCWD, "/proc/self/oom_score_adj", "0", &ignored); /* not the server's */
+    if (setns(plan->userns, CLONE_NEWUSER) < 0)
+        return err_sys(err, errno, "cannot enter the sandbox's user namespace");
+    if (setgroups(0, NULL) < 0 || setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
+        return err_sys(err, errno, "cannot become the sandbox's root");
+    /* A session keyring of its own; kernels without keyrings have none to share. */
+    if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 && errno != ENOSYS)
+        return err_sys(err, errno, "cannot leave the host's session keyring");
+    if (drop_capabilities(err) < 0)
+        return -1;
+    if (seccomp_load_program(plan->ctx->seccomp) < 0)
+        return err_sys(err, errno, "cannot load the seccomp filter");
+    return 0;
+}
+
+/* Give descriptor *FD the number TO. CLOEXEC stays unless KEEP. */
+static int place(int fd, int to, bool keep)
+{
+    return dup3(fd, to, keep ? 0 : O_CLOEXEC);
+}
+
+/* The descriptors envd gets, and no other. *CONTROL moves. */
+static int arrange(const struct first_plan *plan, int config, int *control, struct err *err)
+{
+    int listener = fcntl(plan->listener, F_DUPFD_CLOEXEC, FD_SAFE);
+    int envd = fcntl(plan->envd, F_DUPFD_CLOEXEC, FD_SAFE);
+    int configuration = fcntl(config, F_DUPFD_CLOEXEC, FD_SAFE);
+    int connection = fcntl(*control, F_DUPFD_CLOEXEC, FD_SAFE);
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    if (listener < 0 || envd < 0 || configuration < 0 || connection < 0 || null < 0)
+        return err_sys(err, errno, "cannot arrange envd's descriptors");
+    for (int fd = 0; fd <= 2; fd++) {
+        if (place(null, fd, true) < 0)
+            return err_sys(err, errno, "cannot arrange envd's descriptors");
+    }
+    if (place(listener, FD_LISTEN, true) < 0 || place(configuration, FD_CONFIG, true) < 0 ||
+        place(envd, FD_ENVD, false) < 0 || place(connection, FD_ENVD + 1, false) < 0)
+        return err_sys(err, errno, "cannot arrange envd's descriptors");
+    *control = FD_ENVD + 1;
+    if (syscall(SYS_close_range, FD_ENVD + 2, ~0U, 0) < 0)
+        return err_sys(err, errno, "cannot close the launcher's descriptors");
+    return 0;
+}
+
+static int become_envd(struct err *err)
+{
+    char listen_text[8], config_text[8];
+    char *const argv[] = {(char[]){"envd"},        (char[]){"--init"}, (char[]){"--listen-fd"},
+                          listen_text,             (char[]){"--config-fd"}, config_text, NULL};
+    char *const envp[] = {
+        (char[]){"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+        (char[]){"HOME=/root"}, (char[]){"LANG=C.UTF-8"}, NULL};
+
+    snprintf(listen_text, sizeof(listen_text), "%d", FD_LISTEN);
+    snprintf(config_text, sizeof(config_text), "%d", FD_CONFIG);
+    syscall(SYS_execveat, FD_ENVD, "", argv, envp, AT_EMPTY_PATH);
+    return err_sys(err, errno, "cannot start envd");
+}
+
+void first_run(struct first_plan *plan)
+{
+    struct first_report ready = {0};
+    struct first_order order;
+    struct err err = {0};
+    int config = -1, control = plan->control;
+
+    close_others(plan);
+    reset_signals();
+    if (build(plan, &err) < 0)
+        report_and_end(control, &err);
+    if (packet_send(control, &ready, sizeof(ready), NULL, 0, 0) < 0)
+        _exit(1);
+    wait_order(control, &order, &config);
+    if (take_identity(plan, &order, &err) < 0)
+        report_and_end(control, &err);
+    setsid();
+    umask(0022);
+    set_limits();
+    if (drop_rights(plan, &err) < 0 || arrange(plan, config, &control, &err) < 0)
+        report_and_end(control, &err);
+    become_envd(&err);
+    report_and_end(control, &err);
+}

@@ -1,0 +1,50 @@
+/*
+ * server/engine/local/first.h - a sandbox's first process, from its clone to envd.
+ *
+ * It builds the sandbox around itself with the host's root rights, then waits as a *spare* until
+ * the launcher sends an order (or closes the connection: then it ends). The order gives it an id,
+ * limits and envd's configuration; it drops every right and becomes envd. Waiting with no other
+ * process in the sandbox, it has nobody to be attacked by.
+ */
+#ifndef SANDPIT_ENGINE_LOCAL_FIRST_H
+#define SANDPIT_ENGINE_LOCAL_FIRST_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "server/base/err.h"
+#include "server/engine/local/cgroup.h"
+#include "server/engine/local/context.h"
+#include "server/model/sandbox.h"
+
+/* Launcher → first process, with one descriptor: envd's configuration. */
+struct first_order {
+    char id[SANDBOX_ID_SIZE];
+    struct cgroup_limits limits;
+    pid_t pid; /* its own, as the host sees it */
+    uint64_t start_ticks;
+    bool internet;
+};
+
+/* First process → launcher: code ERR_NONE is "ready", anything else the reason why it ends. After
+ * an order the connection's end means that envd has been started. */
+struct first_report {
+    struct err err;
+};
+
+struct first_plan {
+    const struct context *ctx;
+    uint32_t slot;
+    char folder[SANDBOX_ID_SIZE]; /* "spare-<slot>" */
+    struct cgroup cgroup;
+    int userns;
+    int listener;
+    int envd;
+    int control; /* the first process's end */
+    int gate;    /* closed by the builder when the control groups hold this process */
+};
+
+/* The life of the process; never returns. */
+void first_run(struct first_plan *plan) __attribute__((noreturn));
+
+#endif

@@ -1,0 +1,156 @@
+/*
+ * server/engine/local/launcher.h - the inside of the launcher: the one process that keeps root.
+ *
+ * Single-threaded; an epoll loop that never waits for anything else. What takes longer than a few
+ * system calls runs in a forked child (job.c). Everything here belongs to the loop.
+ *
+ *   launcher.c   set-up, loop, end          requests.c  what the server may ask, and when
+ *   boxes.c      the table of sandboxes     pool.c      spares, and creates that wait for one
+ *   job.c        forked helpers             router.c    the egress router's keeper
+ */
+#ifndef SANDPIT_ENGINE_LOCAL_LAUNCHER_H
+#define SANDPIT_ENGINE_LOCAL_LAUNCHER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "server/base/map.h"
+#include "server/engine/local/context.h"
+#include "server/engine/local/launcher_proto.h"
+#include "server/engine/local/record.h"
+#include "server/engine/local/spawn.h"
+
+#define SLOT_COUNT 4608      /* SANDBOX_COUNT_MAX, and room for spares and the dying */
+#define WAITING_MAX 1024     /* creates that wait for a spare */
+#define BUILDERS_MAX 4       /* spares being built at once */
+#define JOBS_MAX 64          /* children at once, builders apart */
+#define BUILD_RETRY_MS 2000  /* pause after a spare could not be built */
+
+struct launcher;
+
+/* Something epoll watches; embed it. */
+struct source {
+    int fd; /* -1: not watched */
+    void (*ready)(struct launcher *launcher, struct source *source);
+};
+
+enum box_state {
+    BOX_SPARE,   /* waits for an order; has no id */
+    BOX_ORDERED, /* becoming envd for the CREATE `serial` */
+    BOX_RUNNING,
+    BOX_ENDED,   /* its first process is gone, the rest is not; or found like that at start */
+    BOX_ENDING,  /* a job removes it */
+};
+
+struct box {
+    char id[SANDBOX_ID_SIZE]; /* "" for a spare; a spare's folder for one found at start */
+    enum box_state state;
+    struct record record;  /* pid, start, slot, internet */
+    bool busy;             /* a job other than destroy works on it */
+    bool adopted;          /* the server knows it: its end is told */
+    uint64_t serial;       /* BOX_ORDERED: the request to answer */
+    struct source init;    /* pidfd of the first process */
+    struct source control; /* BOX_SPARE, BOX_ORDERED */
+    struct box *next;      /* in the list of all */
+    struct box *next_spare;
+};
+
+/* A CREATE without a spare yet. */
+struct waiting {
+    struct launcher_request request;
+    int config;
+    struct waiting *next;
+};
+
+enum job_kind { JOB_BUILD, JOB_DESTROY, JOB_DISCARD, JOB_FREEZE, JOB_THAW, JOB_INTERNET,
+                JOB_RULES };
+
+/* A forked helper. */
+struct job {
+    struct source source; /* its report, then its end */
+    enum job_kind kind;
+    uint32_t slot;   /* JOB_BUILD */
+    struct box *box; /* the others; NULL for JOB_RULES */
+    bool on;         /* JOB_INTERNET */
+    uint64_t serial; /* the request to answer; 0: nobody asked */
+    struct err err;  /* what went wrong; JOB_DISCARD: why it was begun */
+    bool reported;
+};
+
+struct launcher {
+    struct context ctx;
+    struct local_config config; /* owned strings */
+    struct source server;
+    struct source children; /* signalfd for SIGCHLD */
+    struct source addresses; /* netlink: the host's addresses change */
+    struct source router;    /* pidfd */
+    int epoll;
+    int lock;
+    bool stopping;
+    bool router_adopted;
+    struct box *boxes;
+    struct map by_id; /* id → struct box */
+    bool slots[SLOT_COUNT];
+    uint32_t slot_count; /* how many fit above id_base */
+    uint32_t slot_next;  /* where the search for a free one begins */
+    struct box *spares;  /* oldest first */
+    unsigned spare_count;
+    unsigned spare_target;
+    struct waiting *waiting, **waiting_tail;
+    struct map waiting_ids;
+    unsigned waiting_count;
+    unsigned builders;
+    unsigned jobs;
+    int64_t build_after_mono_ms;
+};
+
+/* launcher.c */
+int launcher_watch(struct launcher *launcher, struct source *source, int fd,
+                   void (*ready)(struct launcher *, struct source *), struct err *err);
+/* Stop watching and close. */
+void launcher_unwatch(struct launcher *launcher, struct source *source);
+/* Answer SERIAL: success when ERR is NULL; BOX (may be NULL) fills in what CREATE and ADOPT want. */
+void launcher_answer(struct launcher *launcher, uint64_t serial, const struct box *box, int fd,
+                     const struct err *err);
+void launcher_send(struct launcher *launcher, const struct launcher_reply *reply, int fd);
+
+/* requests.c */
+void requests_ready(struct launcher *launcher, struct source *source);
+
+/* boxes.c */
+/* Read <state>/sandboxes and <run>/sandboxes, and what control groups are left over. */
+void boxes_find(struct launcher *launcher);
+/* A new box in SLOT (SLOT_NONE allowed), on the list. */
+struct box *box_new(struct launcher *launcher, uint32_t slot);
+/* Off the list and the map, slot free again, descriptors closed. */
+void box_free(struct launcher *launcher, struct box *box);
+/* Give BOX its id and put it in the map. */
+void box_name(struct launcher *launcher, struct box *box, const char *id);
+/* Watch the first process by PIDFD (owned). */
+int box_watch(struct launcher *launcher, struct box *box, int pidfd, struct err *err);
+/* A free slot, or SLOT_NONE. It counts as used from now on. */
+uint32_t slot_take(struct launcher *launcher);
+void slot_release(struct launcher *launcher, uint32_t slot);
+
+/* pool.c */
+/* Queue REQUEST with its descriptor CONFIG (owned) and serve it when there is a spare. */
+int pool_create(struct launcher *launcher, const struct launcher_request *request, int config,
+                struct err *err);
+/* Give spares to creates that wait, and begin as many builds as are needed. */
+void pool_run(struct launcher *launcher);
+/* A build has ended: SPARE, or NULL with ERR. */
+void pool_built(struct launcher *launcher, const struct spare *spare, const struct err *err);
+/* At the end: remove the spares, here and now. */
+void pool_drain(struct launcher *launcher);
+
+/* job.c */
+/* Begin JOB (owned, zeroed but for what it names). On failure it is freed. */
+int job_start(struct launcher *launcher, struct job *job, struct err *err);
+
+/* router.c */
+/* Find or start the egress router; without one, sandboxes have no internet: logged once. */
+void router_start(struct launcher *launcher);
+void router_stop(struct launcher *launcher);
+
+#endif

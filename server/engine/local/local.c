@@ -1,0 +1,192 @@
+#include "server/engine/local/local.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "server/base/fd.h"
+#include "server/base/json.h"
+#include "server/base/mem.h"
+#include "server/base/str.h"
+#include "server/engine/local/client.h"
+
+struct local {
+    struct engine engine;
+    struct client *client;
+};
+
+static struct client *client_of(struct engine *engine)
+{
+    return container_of(engine, struct local, engine)->client;
+}
+
+static int request_init(struct launcher_request *request, enum launcher_op op, const char *id,
+                        struct err *err)
+{
+    memset(request, 0, sizeof(*request));
+    request->op = op;
+    if (str_copy(request->id, sizeof(request->id), id, strlen(id)) < 0)
+        return err_set(err, ERR_INVALID, "Invalid sandbox ID");
+    return 0;
+}
+
+/* Ask for OP on ID, nothing more. */
+static int simple_call(struct engine *engine, enum launcher_op op, const char *id,
+                       struct launcher_reply *reply, struct err *err)
+{
+    struct launcher_request request;
+
+    if (request_init(&request, op, id, err) < 0)
+        return -1;
+    return client_call(client_of(engine), &request, -1, NULL, NULL, reply, err);
+}
+
+/* What the store keeps. For people: the launcher believes only what it wrote down itself. */
+static char *engine_data(const struct launcher_reply *reply)
+{
+    _cleanup_json_ json_t *json = json_object();
+
+    json_put_i64(json, "slot", reply->slot);
+    json_put_i64(json, "pid", reply->pid);
+    json_put_i64(json, "startTicks", (int64_t)reply->start_ticks);
+    return json_text(json);
+}
+
+/* TEXT as a descriptor to read from its beginning. */
+static int config_fd(const char *text, struct err *err)
+{
+    _cleanup_close_ int fd = memfd_create("envd-config", MFD_CLOEXEC);
+
+    if (fd < 0 || fd_write_full(fd, text, strlen(text)) < 0 || lseek(fd, 0, SEEK_SET) < 0)
+        return err_sys(err, errno, "cannot pass on envd's configuration");
+    return steal_fd(&fd);
+}
+
+static int local_create(struct engine *engine, const struct engine_spec *spec,
+                        struct engine_sandbox *out, struct err *err)
+{
+    _cleanup_close_ int config = -1;
+    struct launcher_request request;
+    struct launcher_reply reply;
+
+    if (request_init(&request, LAUNCHER_CREATE, spec->id, err) < 0)
+        return -1;
+    if (str_copy(request.template_id, sizeof(request.template_id), spec->template_id,
+                 strlen(spec->template_id)) < 0)
+        return err_set(err, ERR_INVALID, "the template id is too long");
+    request.cpu_count = spec->cpu_count;
+    request.memory_mb = spec->memory_mb;
+    request.pids_max = spec->pids_max;
+    request.internet = spec->internet;
+    config = config_fd(spec->envd_config, err);
+    if (config < 0)
+        return -1;
+    if (client_call(client_of(engine), &request, config, NULL, NULL, &reply, err) < 0)
+        return -1;
+    out->engine_data = engine_data(&reply);
+    return 0;
+}
+
+static int local_destroy(struct engine *engine, const char *id, const char *data, struct err *err)
+{
+    (void)data;
+    return simple_call(engine, LAUNCHER_DESTROY, id, NULL, err);
+}
+
+static int local_adopt(struct engine *engine, const char *id, const char *data, struct err *err)
+{
+    (void)data;
+    return simple_call(engine, LAUNCHER_ADOPT, id, NULL, err);
+}
+
+/* Items of a list, copied on the reader thread; given out on the caller's. */
+struct listing {
+    struct launcher_reply *items;
+    size_t count, cap;
+};
+
+static void collect(void *ctx, const struct launcher_reply *item)
+{
+    struct listing *listing = ctx;
+
+    if (listing->count == listing->cap) {
+        listing->cap = listing->cap == 0 ? 16 : listing->cap * 2;
+        listing->items = mem_realloc_array(listing->items, listing->cap, sizeof(*item));
+    }
+    listing->items[listing->count++] = *item;
+}
+
+static int local_list(struct engine *engine, engine_list_fn fn, void *ctx, struct err *err)
+{
+    struct launcher_request request = {.op = LAUNCHER_LIST};
+    struct listing listing = {0};
+    int rc = client_call(client_of(engine), &request, -1, collect, &listing, NULL, err);
+
+    for (size_t i = 0; rc == 0 && i < listing.count; i++) {
+        _cleanup_free_ char *data = engine_data(&listing.items[i]);
+        fn(ctx, listing.items[i].id, data);
+    }
+    free(listing.items);
+    return rc;
+}
+
+static void local_dial(struct engine *engine, struct loop *loop, const char *id, uint16_t port,
+                       bool ipv6, engine_dial_fn cb, void *ctx)
+{
+    client_dial(client_of(engine), loop, id, port, ipv6, cb, ctx);
+}
+
+static int local_set_internet(struct engine *engine, const char *id, bool on, struct err *err)
+{
+    struct launcher_request request;
+
+    if (request_init(&request, LAUNCHER_INTERNET, id, err) < 0)
+        return -1;
+    request.internet = on;
+    return client_call(client_of(engine), &request, -1, NULL, NULL, NULL, err);
+}
+
+static int local_freeze(struct engine *engine, const char *id, struct err *err)
+{
+    return simple_call(engine, LAUNCHER_FREEZE, id, NULL, err);
+}
+
+static int local_thaw(struct engine *engine, const char *id, struct err *err)
+{
+    return simple_call(engine, LAUNCHER_THAW, id, NULL, err);
+}
+
+static void local_free(struct engine *engine)
+{
+    struct local *local = container_of(engine, struct local, engine);
+
+    client_free(local->client);
+    free(local);
+}
+
+static const struct engine_ops local_ops = {
+    .name = "local",
+    .create = local_create,
+    .destroy = local_destroy,
+    .adopt = local_adopt,
+    .list = local_list,
+    .dial = local_dial,
+    .set_internet = local_set_internet,
+    .freeze = local_freeze,
+    .thaw = local_thaw,
+    .free = local_free,
+};
+
+int local_engine_new(int sock, struct engine **out, struct err *err)
+{
+    struct local *local = mem_zalloc(sizeof(*local));
+
+    local->engine.ops = &local_ops;
+    if (client_new(sock, &local->engine, &local->client, err) < 0) {
+        free(local);
+        return -1;
+    }
+    *out = &local->engine;
+    return 0;
+}

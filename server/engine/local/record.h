@@ -1,0 +1,43 @@
+/*
+ * server/engine/local/record.h - what is on disk about a sandbox, and finding it again.
+ *
+ * <state>/sandboxes/<id>/ is made first and removed last; the owner of its "root" is the slot.
+ * <run>/sandboxes/<id> (JSON) names the first process. Only root may write either, so the launcher
+ * believes them and nothing the server says. Launcher and its children only; blocking, no fsync:
+ * after a crash of the machine no process is left to find.
+ */
+#ifndef SANDPIT_ENGINE_LOCAL_RECORD_H
+#define SANDPIT_ENGINE_LOCAL_RECORD_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "server/base/err.h"
+#include "server/engine/local/context.h"
+
+/* Folders of sandboxes that have no id yet: not among the characters of ids. */
+#define SPARE_PREFIX "spare-"
+
+struct record {
+    pid_t pid; /* 0: none is known */
+    uint64_t start_ticks;
+    uint32_t slot; /* SLOT_NONE: unknown */
+    bool internet; /* egress is on */
+};
+
+int record_write(const struct context *ctx, const char *id, const struct record *record,
+                 struct err *err);
+/*
+ * What is known of ID. The pid is 0 when its process is gone: another start time, another boot, no
+ * record. ERR_NOT_FOUND when neither folder nor record exists.
+ */
+int record_read(const struct context *ctx, const char *id, struct record *out, struct err *err);
+/* Remove the record; none is no error. */
+int record_remove(const struct context *ctx, const char *id, struct err *err);
+/* FN for every id that has a folder or a record, once or twice; spares too, by their folder's name. */
+void record_each(const struct context *ctx, void (*fn)(void *ctx, const char *id), void *fn_ctx);
+/* The form of a record's text; for tests. Returns 0 or -1 with ERR_INVALID. */
+int record_parse(const char *text, size_t len, const char *boot_id, struct record *out,
+                 struct err *err);
+
+#endif

@@ -1,0 +1,230 @@
+/* What the server may ask, in which state of a sandbox, and what is answered at once. */
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "server/base/fd.h"
+#include "server/base/log.h"
+#include "server/base/str.h"
+#include "server/engine/local/launcher.h"
+#include "server/engine/local/netns.h"
+#include "server/engine/local/rootfs_base.h"
+
+#define REQUESTS_PER_TURN 64 /* then other events get their turn */
+
+/* A request being served. */
+struct call {
+    const struct launcher_request *request;
+    struct box *box; /* NULL when the operation takes none */
+    int fd;          /* what came with it; -1 once taken */
+};
+
+/* Each returns 0 (answered, or will be) or -1: the caller answers *ERR. */
+typedef int (*call_fn)(struct launcher *launcher, struct call *call, struct err *err);
+
+static int on_create(struct launcher *launcher, struct call *call, struct err *err)
+{
+    const struct launcher_request *request = call->request;
+
+    if (map_get(&launcher->by_id, request->id) != NULL ||
+        map_get(&launcher->waiting_ids, request->id) != NULL)
+        return err_set(err, ERR_EXISTS, "sandbox %s exists already", request->id);
+    if (!str_eq(request->template_id, "base"))
+        return err_set(err, ERR_NOT_FOUND, "template '%s' is not on this machine",
+                       request->template_id);
+    if (pool_create(launcher, request, call->fd, err) < 0)
+        return -1;
+    call->fd = -1;
+    return 0;
+}
+
+static int start(struct launcher *launcher, struct call *call, enum job_kind kind,
+                 struct err *err)
+{
+    struct job *job = mem_zalloc(sizeof(*job));
+
+    job->kind = kind;
+    job->box = call->box;
+    job->on = call->request->internet != 0;
+    job->serial = call->request->serial;
+    return job_start(launcher, job, err);
+}
+
+static int on_destroy(struct launcher *launcher, struct call *call, struct err *err)
+{
+    enum box_state before;
+
+    if (call->box == NULL) { /* repeated, or never there */
+        launcher_answer(launcher, call->request->serial, NULL, -1, NULL);
+        return 0;
+    }
+    before = call->box->state;
+    call->box->state = BOX_ENDING;
+    if (start(launcher, call, JOB_DESTROY, err) == 0)
+        return 0;
+    call->box->state = before;
+    return -1;
+}
+
+/* The router may be younger than the sandbox: then its link is gone and is made again. */
+static void reconnect(struct launcher *launcher, struct box *box)
+{
+    struct job *job = mem_zalloc(sizeof(*job));
+    struct err err = {0};
+
+    job->kind = JOB_INTERNET;
+    job->box = box;
+    job->on = true;
+    box->busy = true;
+    if (job_start(launcher, job, &err) == 0)
+        return;
+    box->busy = false;
+    log_err(LOG_WARN, "a sandbox has no network link", box->id, &err);
+}
+
+static int on_adopt(struct launcher *launcher, struct call *call, struct err *err)
+{
+    (void)err;
+    if (!call->box->adopted && call->box->record.internet && !launcher->router_adopted &&
+        launcher->ctx.router_netns >= 0)
+        reconnect(launcher, call->box);
+    call->box->adopted = true;
+    launcher_answer(launcher, call->request->serial, call->box, -1, NULL);
+    return 0;
+}
+
+static int on_list(struct launcher *launcher, struct call *call, struct err *err)
+{
+    (void)err;
+    for (struct box *box = launcher->boxes; box != NULL; box = box->next) {
+        struct launcher_reply reply;
+        if (box->id[0] == '\0' || str_starts(box->id, SPARE_PREFIX))
+            continue;
+        reply_init(&reply, call->request->serial, NULL);
+        reply.event = LAUNCHER_ITEM;
+        memcpy(reply.id, box->id, sizeof(reply.id));
+        reply.pid = box->record.pid;
+        reply.slot = box->record.slot;
+        reply.start_ticks = box->record.start_ticks;
+        launcher_send(launcher, &reply, -1);
+    }
+    launcher_answer(launcher, call->request->serial, NULL, -1, NULL);
+    return 0;
+}
+
+static int on_dial(struct launcher *launcher, struct call *call, struct err *err)
+{
+    _cleanup_close_ int sock = netns_socket(call->box->init.fd, launcher->ctx.host_netns,
+                                            call->request->ipv6 != 0, err);
+
+    if (sock < 0)
+        return -1;
+    launcher_answer(launcher, call->request->serial, NULL, sock, NULL);
+    return 0;
+}
+
+static int with_box(struct launcher *launcher, struct call *call, enum job_kind kind,
+                    struct err *err)
+{
+    call->box->busy = true;
+    if (start(launcher, call, kind, err) == 0)
+        return 0;
+    call->box->busy = false;
+    return -1;
+}
+
+static int on_internet(struct launcher *launcher, struct call *call, struct err *err)
+{
+    return with_box(launcher, call, JOB_INTERNET, err);
+}
+
+static int on_freeze(struct launcher *launcher, struct call *call, struct err *err)
+{
+    return with_box(launcher, call, JOB_FREEZE, err);
+}
+
+static int on_thaw(struct launcher *launcher, struct call *call, struct err *err)
+{
+    return with_box(launcher, call, JOB_THAW, err);
+}
+
+/* Which sandbox an operation needs. */
+enum need {
+    NEED_NONE,    /* no sandbox, or looks for itself */
+    NEED_SETTLED, /* unknown, running or ended; nothing at work on it */
+    NEED_RUNNING, /* running, others may be at work */
+    NEED_IDLE,    /* running, nothing at work on it */
+};
+
+static const struct {
+    call_fn run;
+    enum need need;
+} calls[LAUNCHER_OP_COUNT] = {
+    [LAUNCHER_CREATE] = {on_create, NEED_NONE},
+    [LAUNCHER_DESTROY] = {on_destroy, NEED_SETTLED},
+    [LAUNCHER_ADOPT] = {on_adopt, NEED_RUNNING},
+    [LAUNCHER_LIST] = {on_list, NEED_NONE},
+    [LAUNCHER_DIAL] = {on_dial, NEED_RUNNING},
+    [LAUNCHER_INTERNET] = {on_internet, NEED_IDLE},
+    [LAUNCHER_FREEZE] = {on_freeze, NEED_IDLE},
+    [LAUNCHER_THAW] = {on_thaw, NEED_IDLE},
+};
+
+/* Find the sandbox and see that the operation is allowed in its state. */
+static int find_box(struct launcher *launcher, struct call *call, enum need need, struct err *err)
+{
+    const char *id = call->request->id;
+    struct box *box = map_get(&launcher->by_id, id);
+    bool changing = map_get(&launcher->waiting_ids, id) != NULL ||
+                    (box != NULL && (box->busy || box->state == BOX_ORDERED ||
+                                     box->state == BOX_ENDING));
+
+    if (need == NEED_NONE)
+        return 0;
+    call->box = box;
+    if (need == NEED_SETTLED)
+        return changing ? err_set(err, ERR_BUSY, "sandbox %s is being changed; try again", id) : 0;
+    if (box == NULL || box->state != BOX_RUNNING || box->init.fd < 0)
+        return err_set(err, ERR_NOT_FOUND, "sandbox %s is not running", id);
+    if (need == NEED_IDLE && changing)
+        return err_set(err, ERR_BUSY, "sandbox %s is being changed; try again", id);
+    return 0;
+}
+
+static void serve(struct launcher *launcher, const struct launcher_request *request, size_t len,
+                  int *fd)
+{
+    struct call call = {.request = request, .fd = *fd};
+    struct err err = {0};
+    int rc = request_check(request, len, *fd >= 0 ? 1 : 0, &err);
+
+    *fd = -1;
+    if (rc == 0)
+        rc = find_box(launcher, &call, calls[request->op].need, &err);
+    if (rc == 0)
+        rc = calls[request->op].run(launcher, &call, &err);
+    fd_close(&call.fd);
+    if (rc < 0)
+        launcher_answer(launcher, len >= sizeof(*request) ? request->serial : 0, NULL, -1, &err);
+}
+
+void requests_ready(struct launcher *launcher, struct source *source)
+{
+    for (int i = 0; i < REQUESTS_PER_TURN; i++) {
+        struct launcher_request request = {0};
+        int fd = -1, count = 0;
+        ssize_t n = packet_receive(source->fd, &request, sizeof(request), &fd, 1, &count,
+                                   MSG_DONTWAIT);
+        if (n < 0 && (errno == EAGAIN || errno == EMSGSIZE)) {
+            if (errno == EAGAIN)
+                return;
+            log_warn("the server sent a request of a wrong size");
+            continue;
+        }
+        if (n <= 0) {
+            launcher->stopping = true;
+            return;
+        }
+        serve(launcher, &request, (size_t)n, &fd);
+    }
+}
