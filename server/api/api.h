@@ -4,6 +4,8 @@
 #ifndef SANDPIT_API_API_H
 #define SANDPIT_API_API_H
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "server/auth/auth.h"
@@ -24,6 +26,7 @@ struct api {
     const char *envd_version; /* what sandboxes report */
     /* Text after the common metrics of /metrics; wired by main. May be NULL. */
     void (*extra_metrics)(struct buf *out);
+    _Atomic bool draining; /* set by main before it stops: /readyz and /health answer 503 */
 };
 
 /* Fill ROUTES, COUNT, authorize, write_error, limits of CONFIG for the API (ops) listener. */

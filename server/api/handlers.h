@@ -51,7 +51,10 @@ static inline struct api *request_api(const struct request *req)
     return request_ctx(req);
 }
 
-/* Probe the store on a worker, then answer 200 GOOD or 503 BAD as text. Both static. */
+/*
+ * Probe the store on a worker, then answer 200 GOOD or 503 BAD as text; both static. BAD NULL: the
+ * reason.
+ */
 int probe_store(struct request *req, const char *good, const char *bad, struct err *err);
 
 /* routes.c: the tables, for api.c and for the test that compares them with the specification. */

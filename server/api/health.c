@@ -11,7 +11,7 @@
 struct probe {
     struct work work;
     struct reply *reply;
-    struct store *store;
+    struct api *api;
     const char *good, *bad;
     int rc;
     struct err err;
@@ -21,16 +21,21 @@ static void probe_run(struct work *work)
 {
     struct probe *probe = container_of(work, struct probe, work);
 
-    probe->rc = store_check(probe->store, &probe->err);
+    if (atomic_load(&probe->api->draining))
+        probe->rc = err_set(&probe->err, ERR_BUSY, "the server is stopping");
+    else
+        probe->rc = store_check(probe->api->store, &probe->err);
 }
 
 static void probe_done(struct work *work)
 {
     struct probe *probe = container_of(work, struct probe, work);
-    const char *text = probe->rc == 0 ? probe->good : probe->bad;
+    const char *text = probe->rc == 0       ? probe->good
+                       : probe->bad != NULL ? probe->bad
+                                            : probe->err.msg;
 
     if (probe->rc < 0)
-        log_err(LOG_ERROR, "not ready: the store does not answer", NULL, &probe->err);
+        log_err(LOG_WARN, "not ready", NULL, &probe->err);
     reply_bytes(probe->reply, probe->rc == 0 ? 200 : 503, "text/plain", text, strlen(text));
     reply_unref(probe->reply);
     free(probe);
@@ -40,7 +45,7 @@ int probe_store(struct request *req, const char *good, const char *bad, struct e
 {
     _cleanup_free_ struct probe *probe = mem_zalloc(sizeof(*probe));
 
-    probe->store = request_api(req)->store;
+    probe->api = request_api(req);
     probe->good = good;
     probe->bad = bad;
     if (work_submit(request_workers(req), &probe->work, probe_run, probe_done, err) < 0)

@@ -3,7 +3,8 @@
  *
  * usage: api_server STATE_DIR
  * Prints "ready PORT OPS_PORT KEY READ_KEY OTHER_KEY": keys of namespace "team" for everything and
- * for reading, and one of namespace "other". Then it obeys lines: "fail create|destroy|freeze N".
+ * for reading, and one of namespace "other". Then it obeys lines: "fail create|destroy|freeze N",
+ * "drain".
  * It ends with standard input, sandboxes stay.
  */
 #include <pthread.h>
@@ -79,7 +80,7 @@ static struct listener *listen_on(struct loop *const *loops, void *const *ctxs)
     return listener;
 }
 
-static void obey(void)
+static void obey(struct api *api)
 {
     static const struct {
         const char *name;
@@ -89,7 +90,11 @@ static void obey(void)
     unsigned times;
 
     while (fgets(line, sizeof(line), stdin) != NULL) {
-        if (sscanf(line, "fail %63s %u", name, &times) != 2)
+        times = 0;
+        name[0] = '\0';
+        if (strcmp(line, "drain\n") == 0)
+            atomic_store(&api->draining, true);
+        else if (sscanf(line, "fail %63s %u", name, &times) != 2)
             continue;
         for (size_t i = 0; i < array_size(calls); i++)
             if (strcmp(calls[i].name, name) == 0)
@@ -163,7 +168,7 @@ int main(int argc, char **argv)
     printf("ready %u %u %s %s %s\n", listener_port(listeners[0]), listener_port(listeners[1]), key,
            read_key, other_key);
     fflush(stdout);
-    obey();
+    obey(&api);
     stop(api.lifecycle, config.workers, listeners);
     auth_free(api.auth);
     store_close(api.store);

@@ -73,11 +73,11 @@ class Server:
             code = self.process.wait(20)
             assert code == 0, f"the server ended with {code}: {self.log()[-4000:]}"
 
-    def fail(self, call, times=1):
-        """Let the engine's next calls fail."""
+    def tell(self, words):
+        """A line for api_server: let the engine's next calls fail, or drain."""
         if not self.process:
             raise Skip("needs the engine in memory")
-        self.process.stdin.write(f"fail {call} {times}\n")
+        self.process.stdin.write(words + "\n")
         self.process.stdin.flush()
         assert self.process.stdout.readline() == "ok\n"
 
@@ -267,7 +267,7 @@ def test_templates_that_are_not_there():
 
 def test_a_create_that_fails_has_its_error_code_and_leaves_nothing():
     before = listed()
-    SERVER.fail("create")
+    SERVER.tell("fail create 1")
     answer = call("POST", "/v2/sandboxes", {"templateID": "base"})
     check_error(answer, 500)
     assert answer.json["error_code"] == "sandbox_create_failed", answer.body
@@ -442,7 +442,7 @@ def test_auto_pause_comes_at_the_timeout():
 
 def test_a_kill_that_fails_can_be_repeated():
     box = new()["sandboxID"]
-    SERVER.fail("destroy")
+    SERVER.tell("fail destroy 1")
     answer = call("DELETE", "/sandboxes/" + box)
     check_error(answer, 500)
     assert answer.json["error_code"] == "internal_server_error", answer.body
@@ -558,6 +558,15 @@ def test_operations_listener():
         assert value, (name, text)
         if "waiting" not in name:
             assert float(value.group(1)) > 0, value.group(0)
+
+
+def test_z_a_server_that_stops_is_not_ready():  # the last one
+    SERVER.tell("drain")
+    answer = call("GET", "/readyz", key=None, url=SERVER.ops_url)
+    assert answer.status == 503 and answer.body == b"the server is stopping", answer.body
+    answer = call("GET", "/health", key=None)
+    assert answer.status == 503 and answer.body == b"Service is unavailable", answer.body
+    assert call("GET", "/livez", key=None, url=SERVER.ops_url).status == 200
 
 
 def main():
