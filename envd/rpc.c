@@ -62,7 +62,7 @@ const struct user *rpc_user(struct rpc_call *call, struct err *err)
     return user;
 }
 
-static struct loop *loop_of(const struct rpc_call *call)
+struct loop *rpc_loop(const struct rpc_call *call)
 {
     return call->ex->server->loop;
 }
@@ -71,8 +71,8 @@ static void call_unref(struct rpc_call *call)
 {
     if (--call->refs > 0)
         return;
-    loop_timer_stop(loop_of(call), &call->deadline);
-    loop_timer_stop(loop_of(call), &call->keepalive);
+    loop_timer_stop(rpc_loop(call), &call->deadline);
+    loop_timer_stop(rpc_loop(call), &call->keepalive);
     envelope_reader_clear(&call->reader);
     buf_clear(&call->pending);
     codec_free(call->request);
@@ -86,8 +86,8 @@ static void call_unref(struct rpc_call *call)
 static void call_over(struct rpc_call *call)
 {
     call->over = true;
-    loop_timer_stop(loop_of(call), &call->deadline);
-    loop_timer_stop(loop_of(call), &call->keepalive);
+    loop_timer_stop(rpc_loop(call), &call->deadline);
+    loop_timer_stop(rpc_loop(call), &call->keepalive);
     call->ex->owner = NULL;
     call->ex->on_gone = NULL;
     call->ex->on_writable = NULL;
@@ -155,7 +155,7 @@ int rpc_send(struct rpc_call *call, const ProtobufCMessage *message)
         return -1;
     }
     if (call->method->keepalive != NULL)
-        loop_timer_set(loop_of(call), &call->keepalive, call->keepalive_ms, on_silence);
+        loop_timer_set(rpc_loop(call), &call->keepalive, call->keepalive_ms, on_silence);
     return conn_backlog(call->ex->conn) > CONN_OUT_HIGH ? 0 : 1;
 }
 
@@ -389,7 +389,7 @@ void rpc_begin(struct exchange *ex, const struct rpc_method *method)
     envelope_reader_init(&call->reader, max);
     buf_init(&call->pending, PENDING_MAX);
     if (call->timeout_ms > 0 && !method->owns_timeout)
-        loop_timer_set(loop_of(call), &call->deadline, call->timeout_ms, on_deadline);
+        loop_timer_set(rpc_loop(call), &call->deadline, call->timeout_ms, on_deadline);
     if (method->kind == RPC_CLIENT_STREAM)
         ex->on_body = on_body;
     conn_start_body(ex, max + ENVELOPE_HEAD_BYTES);

@@ -25,6 +25,7 @@
 #define RPC_BODY_MAX_BYTES (4 << 20)         /* of a request message, unless the method says more */
 #define RPC_KEEPALIVE_DEFAULT_MS (90 * 1000) /* without Keepalive-Ping-Interval */
 
+struct loop;
 struct rpc_call;
 
 /*
@@ -85,6 +86,9 @@ const char *rpc_header(const struct rpc_call *call, const char *name);
 const struct user *rpc_user(struct rpc_call *call, struct err *err);
 /* Connect-Timeout-Ms; 0 when absent. */
 int64_t rpc_timeout_ms(const struct rpc_call *call);
+
+/* The loop all calls live on. Loop thread. */
+struct loop *rpc_loop(const struct rpc_call *call);
 
 /* ---- State of the handler ---- */
 
