@@ -74,4 +74,10 @@ extern const struct rpc_method rpc_filesystem_move;
 extern const struct rpc_method rpc_filesystem_list_dir;
 extern const struct rpc_method rpc_filesystem_remove;
 
+/* rpc_watch.c */
+extern const struct rpc_method rpc_filesystem_watch_dir;
+extern const struct rpc_method rpc_filesystem_create_watcher;
+extern const struct rpc_method rpc_filesystem_get_watcher_events;
+extern const struct rpc_method rpc_filesystem_remove_watcher;
+
 #endif

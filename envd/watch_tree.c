@@ -84,19 +84,24 @@ static void forget_name(struct watch_dir *dir, const char *name)
     free(map_remove(&dir->seen, name));
 }
 
-static void dir_free(struct watch_tree *tree, struct watch_dir *dir)
+static void dir_free(struct watch_dir *dir)
 {
     size_t at = 0;
     void *name;
 
-    map_remove(&tree->by_wd, dir->key);
-    if (map_get(&tree->by_rel, dir->rel) == dir)
-        map_remove(&tree->by_rel, dir->rel);
     while (map_next(&dir->seen, &at, &name))
         free(name);
     map_clear(&dir->seen);
     free(dir->rel);
     free(dir);
+}
+
+static void dir_forget(struct watch_tree *tree, struct watch_dir *dir)
+{
+    map_remove(&tree->by_wd, dir->key);
+    if (map_get(&tree->by_rel, dir->rel) == dir)
+        map_remove(&tree->by_rel, dir->rel);
+    dir_free(dir);
 }
 
 /* Watch the folder REL. NULL with *ERR, or, when it is gone or too long a path, with no error. */
@@ -248,7 +253,7 @@ static void drop_subtree(struct watch_tree *tree, const char *rel)
     }
     for (size_t i = 0; i < count; i++) {
         inotify_rm_watch(tree->fd, dirs[i]->wd);
-        dir_free(tree, dirs[i]);
+        dir_forget(tree, dirs[i]);
     }
 }
 
@@ -333,7 +338,7 @@ static int on_event(struct watch_tree *tree, const struct inotify_event *event, 
     if (dir == NULL)
         return 0;
     if (event->mask & IN_IGNORED) {
-        dir_free(tree, dir);
+        dir_forget(tree, dir);
         return 0;
     }
     if (event->len > 0)
@@ -372,10 +377,8 @@ void watch_tree_clear(struct watch_tree *tree)
     size_t at = 0;
     void *dir;
 
-    while (map_next(&tree->by_wd, &at, &dir)) {
-        dir_free(tree, dir);
-        at = 0;
-    }
+    while (map_next(&tree->by_wd, &at, &dir))
+        dir_free(dir);
     map_clear(&tree->by_wd);
     map_clear(&tree->by_rel);
     fd_close(&tree->fd);
