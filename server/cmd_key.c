@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "server/auth/auth.h"
 #include "server/base/mem.h"
 #include "server/base/str.h"
 #include "server/base/time.h"
@@ -22,11 +23,19 @@ struct key_args {
     bool json;
     const char *verb, *id;
     struct store *store;
+    const struct settings *settings;
 };
 
 static void cleanup_store(struct store **store)
 {
     store_close(*store);
+}
+
+/* A running server looks at the store that often: what is printed after this is true there, too. */
+static void wait_for_server(const struct key_args *args)
+{
+    if (state_lock_holder(args->settings) != 0)
+        usleep((AUTH_REFRESH_MS + 50) * 1000);
 }
 
 /* A row for --json; TEXT only where the key was just made. */
@@ -121,6 +130,7 @@ static int key_create(struct key_args *args, struct err *err)
 
     if (parse_create(args, &key, err) < 0 || store_new_key(args->store, &key, text, err) < 0)
         return -1;
+    wait_for_server(args);
     return print_new_key(args, &key, text);
 }
 
@@ -187,6 +197,7 @@ static int key_revoke(struct key_args *args, struct err *err)
         return -1;
     if (find_key(args->store, args->id, &key, err) < 0)
         return -1;
+    wait_for_server(args);
     if (args->json)
         return cmd_print_json(key_json(&key, NULL));
     fprintf(stderr, "key %s is revoked\n", key.id);
@@ -216,6 +227,7 @@ static int key_rotate(struct key_args *args, struct err *err)
         store_key_revoke(args->store, fresh.id, &ignored); /* nobody has seen its text */
         return -1;
     }
+    wait_for_server(args);
     return print_new_key(args, &fresh, text);
 }
 
@@ -304,6 +316,7 @@ int cmd_key(int argc, char **argv)
         return EXIT_FAILED;
     }
     args.store = store;
+    args.settings = &settings;
     rc = verbs[verb].run(&args, &err);
     return rc < 0 ? cmd_fail(&err) : rc;
 }

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "server/base/buf.h"
 #include "server/base/fd.h"
@@ -183,7 +184,11 @@ int dev_write_env(const struct settings *settings, const struct dev_ports *ports
     return rc;
 }
 
-static void add_file(struct buf *buf, const char *path)
+/*
+ * The lines of an env file. Unless SHOW_KEY the line of the key is one that reads it from the file:
+ * it works the same and may be kept in a log.
+ */
+static void add_lines(struct buf *buf, const char *path, bool show_key)
 {
     _cleanup_free_ char *data = NULL;
     struct err ignored;
@@ -191,7 +196,15 @@ static void add_file(struct buf *buf, const char *path)
 
     if (file_read(AT_FDCWD, path, ENV_MAX_BYTES, &data, &len, &ignored) < 0)
         return;
-    buf_add(buf, data, len);
+    for (const char *line = data; *line != '\0';) {
+        size_t line_len = strcspn(line, "\n");
+        line_len += line[line_len] == '\n';
+        if (!show_key && str_starts(line, KEY_LINE))
+            buf_printf(buf, KEY_LINE "$(sed -n 's/^" KEY_LINE "//p' '%s')\n", path);
+        else
+            buf_add(buf, line, line_len);
+        line += line_len;
+    }
     secret_wipe(data, len);
 }
 
@@ -199,14 +212,15 @@ char *dev_help(const struct settings *settings)
 {
     _cleanup_free_ char *domain = settings_state_path(settings, "dev.env");
     _cleanup_free_ char *plain = settings_state_path(settings, "dev-plain.env");
+    bool show_key = isatty(STDOUT_FILENO) == 1;
     _cleanup_buf_ struct buf buf;
 
     buf_init(&buf, 4 * ENV_MAX_BYTES);
     buf_printf(&buf, "\nSandpit is ready. In another shell:\n\n  source '%s'\n\nwhich says:\n\n",
                domain);
-    add_file(&buf, domain);
+    add_lines(&buf, domain, show_key);
     buf_printf(&buf, "\nOr without TLS:\n\n  source '%s'\n\nwhich says:\n\n", plain);
-    add_file(&buf, plain);
+    add_lines(&buf, plain, show_key);
     buf_add_str(&buf, "\nJavaScript (npm install e2b):\n\n"
                       "  import { Sandbox } from 'e2b'\n"
                       "  const sandbox = await Sandbox.create()\n"

@@ -23,7 +23,7 @@ struct dev_ports { /* in use, which is not what was asked for when that was 0 */
  */
 int dev_write_env(const struct settings *settings, const struct dev_ports *ports, struct err *err);
 
-/* How to use them, for standard output: it holds the key. As root; to free(). */
+/* How to use them, for standard output; holds the key if that is a terminal. As root; to free(). */
 char *dev_help(const struct settings *settings);
 
 #endif
