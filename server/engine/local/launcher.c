@@ -169,12 +169,16 @@ static int set_up(struct launcher *launcher, struct err *err)
 {
     struct context *ctx = &launcher->ctx;
     _cleanup_free_ char *layers = mem_asprintf("%s/layers", launcher->config.state_dir);
+    struct stat st;
 
     if (make_folders(launcher, err) < 0 || count_slots(launcher, err) < 0 ||
         sys_boot_id(ctx->boot_id, err) < 0)
         return -1;
-    if (access(launcher->config.envd_path, X_OK) < 0)
+    if (stat(launcher->config.envd_path, &st) < 0)
         return err_sys(err, errno, "envd is not at %s", launcher->config.envd_path);
+    if (!S_ISREG(st.st_mode) || (st.st_mode & 0005) != 0005) /* it runs as somebody else */
+        return err_set(err, ERR_INVALID, "%s must be a program that everybody may read and run: "
+                                         "chmod 0755", launcher->config.envd_path);
     ctx->host_netns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
     if (ctx->host_netns < 0)
         return err_sys(err, errno, "cannot open the network namespace (is /proc mounted?)");

@@ -305,24 +305,29 @@ int rootfs_enter(const struct rootfs_plan *plan, struct err *err)
 }
 
 /* In a mount namespace of its own: the layers of an empty template, and nothing more. */
-static int try_idmap(const char *folder, uint32_t root_id, struct err *err)
+static int try_overlay(const char *folder, uint32_t root_id, bool idmap, struct err *err)
 {
-    _cleanup_close_ int userns = userns_new(root_id, err);
-    struct rootfs_plan plan = {.idmap = true, .userns = userns};
+    _cleanup_close_ int userns = idmap ? userns_new(root_id, err) : -1;
+    struct rootfs_plan plan = {.idmap = idmap, .userns = userns};
+    static const char *const names[] = {"upper", "work", "at"};
 
-    if (userns < 0)
+    if (idmap && userns < 0)
         return -1;
-    if (do_mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL, err) < 0 || chdir(folder) < 0)
+    if (do_mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL, err) < 0)
+        return -1;
+    if (chdir(folder) < 0)
         return err_sys(err, errno, "cannot enter %s", folder);
-    if (stage_lower(&plan, "/usr", "probe.lower", err) < 0)
+    if (stage_lower(&plan, "/usr", idmap ? "lower.idmapped" : "lower", err) < 0)
         return -1;
-    if (mkdir("probe.upper", 0700) < 0 || mkdir("probe.work", 0700) < 0 ||
-        mkdir("probe.at", 0700) < 0)
-        return err_sys(err, errno, "cannot create folders in %s", folder);
-    return mount_overlay("probe.lower", "probe.upper", "probe.work", "probe.at", err);
+    for (size_t i = 0; i < array_size(names); i++) {
+        if (mkdir(names[i], 0700) < 0 && errno != EEXIST)
+            return err_sys(err, errno, "cannot create folders in %s", folder);
+    }
+    return mount_overlay(idmap ? "lower.idmapped" : "lower", "upper", "work", "at", err);
 }
 
-bool rootfs_idmap_works(const char *folder, uint32_t root_id, struct err *err)
+/* Try in a child, so that nothing of it stays mounted. */
+static bool overlay_works(const char *folder, uint32_t root_id, bool idmap, struct err *err)
 {
     _cleanup_close_ int pipe_read = -1, pipe_write = -1;
     struct err answer = {0};
@@ -337,17 +342,27 @@ bool rootfs_idmap_works(const char *folder, uint32_t root_id, struct err *err)
     if (pid < 0)
         return err_sys(err, errno, "cannot create a mount namespace") == 0;
     if (pid == 0) {
-        try_idmap(folder, root_id, &answer);
+        try_overlay(folder, root_id, idmap, &answer);
         fd_write_full(pipe_write, &answer, sizeof(answer));
         _exit(0);
     }
     fd_close(&pipe_write);
     if (fd_read_full(pipe_read, &answer, sizeof(answer)) < 0)
-        err_set(&answer, ERR_INTERNAL, "the trial of idmapped mounts ended early");
+        err_set(&answer, ERR_INTERNAL, "the trial of overlay mounts ended early");
     sys_wait(pid, NULL);
     if (answer.code != ERR_NONE)
         *err = answer;
     return answer.code == ERR_NONE;
+}
+
+bool rootfs_idmap_works(const char *folder, uint32_t root_id, struct err *err)
+{
+    return overlay_works(folder, root_id, true, err);
+}
+
+bool rootfs_overlay_works(const char *folder, struct err *err)
+{
+    return overlay_works(folder, 0, false, err);
 }
 
 void rootfs_probe_remove(const char *state_dir, const char *folder)

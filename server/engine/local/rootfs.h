@@ -33,6 +33,8 @@ int rootfs_enter(const struct rootfs_plan *plan, struct err *err);
 
 /* Whether overlay over an idmapped mount works here. FOLDER is any folder of the state. */
 bool rootfs_idmap_works(const char *folder, uint32_t root_id, struct err *err);
+/* The same without shifted owners. */
+bool rootfs_overlay_works(const char *folder, struct err *err);
 /* Remove FOLDER, where it was tried, from STATE_DIR. */
 void rootfs_probe_remove(const char *state_dir, const char *folder);
 
