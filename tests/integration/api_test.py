@@ -10,12 +10,14 @@ listener (OPS_URL) or an engine that fails on demand are skipped and counted.
 
 import base64
 import concurrent.futures
+import contextlib
 import datetime
 import http.client
 import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -80,6 +82,22 @@ class Server:
         self.process.stdin.write(words + "\n")
         self.process.stdin.flush()
         assert self.process.stdout.readline() == "ok\n"
+
+
+    @contextlib.contextmanager
+    def broken_store(self, event):
+        """While it lasts, EVENT (INSERT, UPDATE, DELETE) on the table of sandboxes fails."""
+        if not self.process:
+            raise Skip("needs a store of our own")
+        base = sqlite3.connect(os.path.join(self.dir, "sandpit.db"), timeout=10,
+                               isolation_level=None)
+        base.execute(f"CREATE TRIGGER broken BEFORE {event} ON sandboxes "
+                     "BEGIN SELECT RAISE(ABORT, 'broken on purpose'); END")
+        try:
+            yield
+        finally:
+            base.execute("DROP TRIGGER broken")
+            base.close()
 
 
 class Answer:
@@ -449,6 +467,24 @@ def test_a_kill_that_fails_can_be_repeated():
     check_error(call("GET", "/sandboxes/" + box), 404)
     check_error(call("POST", f"/v2/sandboxes/{box}/connect"), 409, "is being killed")
     assert call("DELETE", "/sandboxes/" + box).status == 204
+
+
+def test_a_store_that_fails_changes_nothing():
+    box = new(timeout=60)["sandboxID"]
+    path = "/sandboxes/" + box
+    before = listed()
+    with SERVER.broken_store("INSERT"):
+        check_error(call("POST", "/v2/sandboxes", {"templateID": "base"}), 500)
+    with SERVER.broken_store("UPDATE"):
+        check_error(call("POST", path + "/timeout", {"timeout": 600}), 500)
+        check_error(call("POST", path + "/connect", {"timeout": 600}), 500)
+        check_error(call("POST", path + "/pause", {}), 500)
+        check_error(call("DELETE", path), 500)
+    assert listed() == before
+    assert call("GET", path).json["state"] == "running" and 50 < left_s(box) <= 60
+    with SERVER.broken_store("DELETE"):
+        assert call("DELETE", path).status == 204  # it is gone; the next start removes the row
+    check_error(call("GET", path), 404)
 
 
 def test_many_clients_at_once():

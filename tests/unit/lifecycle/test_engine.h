@@ -16,7 +16,7 @@
 
 enum call { CALL_CREATE, CALL_DESTROY, CALL_ADOPT, CALL_LIST, CALL_FREEZE, CALL_THAW, CALL_COUNT };
 
-#define WORLD_MAX 256
+#define WORLD_MAX 4096
 
 struct test_engine {
     struct engine engine;
@@ -97,6 +97,8 @@ static inline int test_engine_create(struct engine *engine, const struct engine_
     struct test_engine *test = test_engine_of(engine);
     int rc = test_engine_enter(test, CALL_CREATE, spec->id, err);
 
+    if (rc == 0 && test->count == WORLD_MAX)
+        rc = err_set(err, ERR_LIMIT, "the test engine is full");
     if (rc == 0) {
         snprintf(test->world[test->count++].id, SANDBOX_ID_SIZE, "%s", spec->id);
         snprintf(test->last_config, sizeof(test->last_config), "%s", spec->envd_config);
