@@ -308,17 +308,3 @@ int egress_switch(const struct context *ctx, uint32_t slot, int netns, bool on, 
     }
     return egress_inside_up(slot, err);
 }
-
-int egress_detach(const struct context *ctx, uint32_t slot, struct err *err)
-{
-    _cleanup_close_ int sock = -1;
-    char name[LINK_NAME_SIZE];
-
-    if (ctx->router_netns < 0)
-        return 0;
-    sock = router_socket(ctx, ctx->host_netns, err);
-    if (sock < 0)
-        return -1;
-    link_name(slot, name);
-    return rtnl_link_delete(sock, name, err);
-}

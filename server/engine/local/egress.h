@@ -41,8 +41,6 @@ int egress_attach(const struct context *ctx, uint32_t slot, struct err *err);
 int egress_inside_up(uint32_t slot, struct err *err);
 /* In a child: switch SLOT's link inside NETNS (a pidfd) on or off; made when missing. */
 int egress_switch(const struct context *ctx, uint32_t slot, int netns, bool on, struct err *err);
-/* In a child: remove SLOT's link. None is no error. */
-int egress_detach(const struct context *ctx, uint32_t slot, struct err *err);
 
 /* nft's input: the whole ruleset, HOSTS (host-order addresses) as further forbidden ones. */
 void egress_rules(struct buf *out, const uint32_t *hosts, size_t host_count);

@@ -179,11 +179,16 @@ int spawn_spare(const struct context *ctx, uint32_t slot, struct spare *out, str
 /* SIGKILL to the first process takes its whole pid namespace with it. */
 static int end_processes(const struct context *ctx, const char *group, int pidfd, struct err *err)
 {
-    if (pidfd >= 0)
+    struct err ignored = {0};
+
+    if (pidfd >= 0) {
         sys_pidfd_kill(pidfd, SIGKILL);
-    ctx->cgroups->ops->kill(ctx->cgroups, group);
-    if (pidfd >= 0 && !sys_pidfd_ended(pidfd, END_WAIT_MS))
-        return err_set(err, ERR_TIMEOUT, "the sandbox's processes do not end");
+        /* Version 1's frozen processes do not die. Version 2's do. */
+        ctx->cgroups->ops->freeze(ctx->cgroups, group, false, &ignored);
+        if (!sys_pidfd_ended(pidfd, END_WAIT_MS))
+            return err_set(err, ERR_TIMEOUT, "the sandbox's processes do not end");
+    }
+    ctx->cgroups->ops->kill(ctx->cgroups, group); /* what a crash left without a first process */
     return 0;
 }
 
@@ -191,7 +196,6 @@ int spawn_destroy(const struct context *ctx, const char *folder, const struct re
                   int pidfd, struct err *err)
 {
     _cleanup_close_ int opened = -1;
-    struct err problem = {0};
     char group[CGROUP_NAME_SIZE];
 
     if (pidfd < 0 && record->pid > 0)
@@ -203,12 +207,15 @@ int spawn_destroy(const struct context *ctx, const char *folder, const struct re
         slot_group(record->slot, group);
         if (end_processes(ctx, group, pidfd, err) < 0)
             return -1;
-        if (egress_detach(ctx, record->slot, &problem) < 0)
-            log_err(LOG_WARN, "a network link was not removed", folder, &problem);
         if (cgroup_remove(ctx->cgroups, group, err) < 0)
             return -1;
     }
-    /* The folder goes last: while it is there, the slot counts as in use. */
+    /*
+     * The network link goes with its namespace, a moment later: to remove it here would wait 20 ms
+     * for the kernel. The slot's next user removes what it finds (egress_attach).
+     * The folder goes last: while it is there, the slot counts as in
+     * use.
+     */
     if (record_remove(ctx, folder, err) < 0)
         return -1;
     return remove_tree(ctx->sandboxes_dir, folder, err);
