@@ -87,8 +87,10 @@ int serve_bind(struct server *server, struct err *err);
 void serve_ports(const struct server *server, struct dev_ports *out);
 /* Run the operations loop: /livez answers from here on. */
 int serve_start_ops(struct server *server, struct err *err);
-/* Run the other loops, and let /readyz answer 200. */
+/* Run the other loops. */
 int serve_start(struct server *server, struct err *err);
+/* Let /readyz answer 200: last of all, after what a waiting script wants to read. */
+void serve_ready(struct server *server);
 /* Stop and join the loops; each frees its API server and proxy. */
 void serve_stop_loops(struct server *server);
 /* Cut the connections of a sandbox that ended (lifecycle_end_fn). Any thread. */

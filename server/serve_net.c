@@ -198,7 +198,6 @@ int serve_start(struct server *server, struct err *err)
 {
     _cleanup_free_ void **http_ctxs = mem_calloc(server->loop_count, sizeof(void *));
     _cleanup_free_ void **proxy_ctxs = mem_calloc(server->loop_count, sizeof(void *));
-    struct ready_msg *ready;
 
     server->api.store = server->store;
     server->api.auth = server->auth;
@@ -214,11 +213,16 @@ int serve_start(struct server *server, struct err *err)
         if (start_thread(&server->loops[i], name, err) < 0)
             return -1;
     }
-    ready = mem_zalloc(sizeof(*ready));
+    return 0;
+}
+
+void serve_ready(struct server *server)
+{
+    struct ready_msg *ready = mem_zalloc(sizeof(*ready));
+
     ready->server = server;
     ready->msg.run = on_ready;
     loop_post(server->ops.loop, &ready->msg);
-    return 0;
 }
 
 void serve_sandbox_ended(void *ctx, const char *id)
