@@ -70,7 +70,8 @@ static void on_dialled(void *ctx, int fd, const struct err *err)
     fwd->dial.call = NULL;
     if (fd >= 0) {
         fwd->dial.phase = DIAL_CONNECTING;
-        fwd->dial.sock = h2o_evloop_socket_create(loop_h2o(loop), fd, H2O_SOCKET_FLAG_IS_CONNECTING);
+        fwd->dial.sock =
+            h2o_evloop_socket_create(loop_h2o(loop), fd, H2O_SOCKET_FLAG_IS_CONNECTING);
         fwd->dial.sock->data = fwd;
         h2o_socket_notify_write(fwd->dial.sock, on_connected);
         return;

@@ -1,5 +1,7 @@
 #include "server/proxy/forward.h"
 
+#define FLOW_KEEP_BYTES 8192 /* of a head's memory, on an idle connection */
+
 void flow_init(struct flow *flow)
 {
     *flow = (struct flow){.hint = SOCK_FIRST_READ_BYTES};
@@ -17,6 +19,8 @@ void flow_reset(struct flow *flow)
     bool eof = flow->eof, failed = flow->failed;
 
     buf_reset(&head);
+    if (head.cap > FLOW_KEEP_BYTES)
+        buf_clear(&head);
     *flow = (struct flow){.head = head, .hint = SOCK_FIRST_READ_BYTES};
     flow->eof = eof;
     flow->failed = failed;

@@ -196,8 +196,7 @@ static void listen_to_both(struct forward *fwd)
                     flow_may_read(&fwd->up, fwd->client, forward_client_limit(fwd)),
                 connection_client_readable);
     if (fwd->upstream != NULL)
-        sock_listen(fwd->upstream,
-                    flow_may_read(&fwd->down, fwd->upstream, SOCK_BUFFER_BYTES),
+        sock_listen(fwd->upstream, flow_may_read(&fwd->down, fwd->upstream, SOCK_BUFFER_BYTES),
                     connection_upstream_readable);
 }
 

@@ -83,7 +83,7 @@ struct forward {
     size_t head_scanned; /* bytes of an incomplete head looked at */
     size_t head_size;    /* of a head still in client->input */
     struct respond_to to;
-    bool keep;         /* the client connection may stay open */
+    bool keep; /* the client connection may stay open */
     bool http_1_0;
     bool head_request;
     char *upgrade; /* what the client wants to switch to; owned, NULL for none */
@@ -93,8 +93,8 @@ struct forward {
     uint16_t port;
     int64_t run;
     struct dial dial;
-    bool reused;       /* upstream served an earlier request */
-    bool fresh_only;   /* a kept connection failed: dial */
+    bool reused;     /* upstream served an earlier request */
+    bool fresh_only; /* a kept connection failed: dial */
     bool keep_upstream;
     struct body body_start; /* of the request body, for a repeat */
 };

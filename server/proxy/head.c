@@ -39,8 +39,8 @@ int head_target(const struct http_head *head, struct head_target *out, struct er
     if (target.data[0] != '/' && !mem_is(target.data, target.len, "*"))
         return err_set(err, ERR_INVALID, "Invalid host");
     out->path = target;
-    out->host = head->host != NULL ? slice_of(head->host->value, head->host->value_len)
-                                   : slice_of(NULL, 0);
+    out->host =
+        head->host != NULL ? slice_of(head->host->value, head->host->value_len) : slice_of(NULL, 0);
     return 0;
 }
 
@@ -86,11 +86,20 @@ int head_refused_status(const char *data, size_t len)
 static bool drop_from_request(const struct http_head *head, const struct http_header *field,
                               const struct head_change *change)
 {
-    static const char *const dropped[] = {
-        "connection",    "keep-alive",       "proxy-connection", "proxy-authenticate",
-        "te",            "transfer-encoding", "upgrade",         "proxy-authorization",
-        "forwarded",     "x-forwarded-for",  "x-forwarded-host", "x-forwarded-proto",
-        "host",          NULL};
+    static const char *const dropped[] = {"connection",
+                                          "keep-alive",
+                                          "proxy-connection",
+                                          "proxy-authenticate",
+                                          "te",
+                                          "transfer-encoding",
+                                          "upgrade",
+                                          "proxy-authorization",
+                                          "forwarded",
+                                          "x-forwarded-for",
+                                          "x-forwarded-host",
+                                          "x-forwarded-proto",
+                                          "host",
+                                          NULL};
 
     if (field_in(field->name, field->name_len, dropped))
         return true;

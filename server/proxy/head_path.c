@@ -4,7 +4,7 @@
 #include "server/base/str.h"
 #include "server/proxy/head.h"
 
-static const char *const internal_paths[] = {"/init",     "/freeze",  "/unfreeze", "/collapse",
+static const char *const internal_paths[] = {"/init",     "/freeze", "/unfreeze", "/collapse",
                                              "/fsfreeze", "/fsthaw", "/upgrade"};
 
 static int hex_value(char c)

@@ -64,8 +64,8 @@ static enum step got_response(struct forward *fwd, const struct response_head *r
         return pass_interim(fwd, err);
     body_init(&fwd->down.body, response->framing, response->content_length);
     fwd->down.body.strip = fwd->http_1_0 && response->framing == BODY_CHUNKED;
-    fwd->keep_upstream = fwd->port == ENVD_PORT && response->keep_alive &&
-                         response->framing != BODY_TO_EOF;
+    fwd->keep_upstream =
+        fwd->port == ENVD_PORT && response->keep_alive && response->framing != BODY_TO_EOF;
     fwd->keep = fwd->keep && response->framing != BODY_TO_EOF;
     return STEP_NEXT;
 }
@@ -128,7 +128,10 @@ static enum step finish(struct forward *fwd)
         return forward_jump(fwd, FWD_LINGER);
     if (fwd->keep && !fwd->proxy->draining)
         return forward_jump(fwd, FWD_IDLE);
-    return fwd->client->input->size > 0 ? forward_jump(fwd, FWD_LINGER) : STEP_CLOSE;
+    /* TLS says its end only by closing */
+    return fwd->client->ssl != NULL && fwd->client->input->size == 0
+               ? STEP_CLOSE
+               : forward_jump(fwd, FWD_LINGER);
 }
 
 enum step relay_stream(struct forward *fwd, struct err *err)

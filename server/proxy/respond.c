@@ -161,8 +161,8 @@ static void add_json(struct buf *out, const struct respond_to *to, enum respond_
         buf_printf(out, "{\"message\":\"%s\",\"path\":\"%s\",\"code\":%d}", message, to->path,
                    status);
     else if (what == RESPOND_PORT_CLOSED)
-        buf_printf(out, "{\"sandboxId\":\"%s\",\"message\":\"%s\",\"port\":%" PRIu64
-                        ",\"code\":%d}",
+        buf_printf(out,
+                   "{\"sandboxId\":\"%s\",\"message\":\"%s\",\"port\":%" PRIu64 ",\"code\":%d}",
                    to->id, message, to->port, status);
     else
         buf_printf(out, "{\"sandboxId\":\"%s\",\"message\":\"%s\",\"code\":%d}", to->id, message,
@@ -172,8 +172,9 @@ static void add_json(struct buf *out, const struct respond_to *to, enum respond_
 static void add_answer(struct buf *out, const struct respond_to *to, int status, const char *type,
                        const struct buf *body)
 {
-    buf_printf(out, "HTTP/1.1 %d %s\r\nContent-Type: %s; charset=utf-8\r\n%sContent-Length: %zu\r\n%s"
-                    "\r\n",
+    buf_printf(out,
+               "HTTP/1.1 %d %s\r\nContent-Type: %s; charset=utf-8\r\n%sContent-Length: %zu\r\n%s"
+               "\r\n",
                status, reason_of(status), type,
                str_eq(type, "text/plain") ? "X-Content-Type-Options: nosniff\r\n" : "", body->len,
                to->close ? "Connection: close\r\n" : "");

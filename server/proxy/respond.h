@@ -13,8 +13,8 @@
 #include "server/base/buf.h"
 #include "server/base/http_head.h"
 
-#define RESPOND_HOST_SIZE 256                 /* what a page shows of the host */
-#define RESPOND_MAX_BYTES (16 * 1024)         /* any answer with its head */
+#define RESPOND_HOST_SIZE 256         /* what a page shows of the host */
+#define RESPOND_MAX_BYTES (16 * 1024) /* any answer with its head */
 
 enum respond_case {
     RESPOND_NOT_FOUND,     /* 502 unknown, killed or paused sandbox */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "mapper/host.h"
+#include "server/base/log.h"
 #include "server/base/mem.h"
 #include "server/base/str.h"
 #include "server/base/time.h"
@@ -110,8 +111,10 @@ static enum step rewrite(struct forward *fwd, const struct http_head *head,
     struct head_change change = {.close = fwd->port != ENVD_PORT};
     const struct http_header *upgrade = http_head_find(head, "upgrade");
 
-    if (fwd->port == ENVD_PORT && make_token(fwd, head, route, &change.jwt, err) < 0)
+    if (fwd->port == ENVD_PORT && make_token(fwd, head, route, &change.jwt, err) < 0) {
+        log_err(LOG_ERROR, "no token for envd", fwd->id, err);
         return forward_answer_text(fwd, 500, "Unexpected error when routing request");
+    }
     if (head_write_request(head, target, &change, &fwd->up.head, err) < 0)
         return forward_answer_text(fwd, 431, err->msg);
     if (head->upgrade && !fwd->http_1_0)

@@ -34,8 +34,7 @@ enum step upgrade_tunnel(struct forward *fwd, struct err *err)
         return STEP_RESET;
     pass_end(up, fwd->client, fwd->upstream);
     /* TLS cannot be ended on one side without looking cut; then both sides end */
-    if (fwd->client->ssl != NULL && down->eof && !down->writing &&
-        fwd->upstream->input->size == 0)
+    if (fwd->client->ssl != NULL && down->eof && !down->writing && fwd->upstream->input->size == 0)
         return STEP_CLOSE;
     pass_end(down, fwd->upstream, fwd->client);
     return up->shut && down->shut ? STEP_CLOSE : STEP_WAIT;

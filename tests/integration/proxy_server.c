@@ -35,7 +35,10 @@ static const struct {
 } sandboxes[] = {
     {"iaaaaaaaaaaaaaaaaaaaa", {.running = true, .jwt_key = "key a", .started_unix_ms = 1}},
     {"ibbbbbbbbbbbbbbbbbbbb",
-     {.running = true, .private_traffic = true, .traffic_token = "let me in", .jwt_key = "key b",
+     {.running = true,
+      .private_traffic = true,
+      .traffic_token = "let me in",
+      .jwt_key = "key b",
       .started_unix_ms = 2}},
     {"ipppppppppppppppppppp", {.running = false, .started_unix_ms = 3}},
     {"iggggggggggggggggggggg", {.running = true, .started_unix_ms = 4}},
@@ -86,9 +89,8 @@ struct dial_op {
 static int dial_port(uint16_t port, bool ipv6, struct err *err)
 {
     _cleanup_close_ int fd = -1;
-    struct sockaddr_in in = {.sin_family = AF_INET,
-                             .sin_port = htons(port),
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in in = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     struct sockaddr_in6 in6 = {
         .sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
     int rc;
@@ -144,8 +146,9 @@ static void on_api_written(h2o_socket_t *sock, const char *h2o_err)
 /* The API's stand-in shows what it got. */
 static void on_api(void *ctx, h2o_socket_t *sock)
 {
-    char *text = mem_asprintf("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n%.*s",
-                              sock->input->size, (int)sock->input->size, sock->input->bytes);
+    char *text =
+        mem_asprintf("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n%.*s",
+                     sock->input->size, (int)sock->input->size, sock->input->bytes);
     h2o_iovec_t vec = h2o_iovec_init(text, strlen(text));
 
     (void)ctx;
@@ -249,9 +252,11 @@ int main(int argc, char **argv)
     struct err err = {0};
     uint64_t port = 0, count = 0, idle_ms = 630000;
 
-    if (argc < 5 || str_to_u64(argv[1], strlen(argv[1]), 1, THREADS_MAX, "THREADS", &count, &err) < 0 ||
+    if (argc < 5 ||
+        str_to_u64(argv[1], strlen(argv[1]), 1, THREADS_MAX, "THREADS", &count, &err) < 0 ||
         str_to_u64(argv[4], strlen(argv[4]), 1, 65535, "ENVD_PORT", &port, &err) < 0 ||
-        (argc > 5 && str_to_u64(argv[5], strlen(argv[5]), 1, 1000000, "IDLE_MS", &idle_ms, &err) < 0))
+        (argc > 5 &&
+         str_to_u64(argv[5], strlen(argv[5]), 1, 1000000, "IDLE_MS", &idle_ms, &err) < 0))
         return 2;
     signal(SIGPIPE, SIG_IGN); /* as signal_block does for the server */
     hash_init();

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import json
 import os
+import random
 import socket
 import ssl
 import subprocess
@@ -19,7 +20,7 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import lib
-from proxy_backend import CHUNK, Backend
+from proxy_backend import CHUNK, Backend, reset
 
 OUT = os.environ.get("SANDPIT_OUT") or os.environ.get("OUT") or os.path.join(lib.ROOT, "build/release")
 PROGRAM = os.path.join(OUT, "tests/integration/proxy_server")
@@ -65,6 +66,9 @@ class Proxy:
     def rss_kib(self):
         with open(f"/proc/{self.process.pid}/status") as file:
             return int(file.read().split("VmRSS:")[1].split()[0])
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
     def stop(self):
         """End it; what a sanitizer has to say is an error."""
@@ -599,6 +603,48 @@ class ProxyTest(unittest.TestCase):
             client.head()
             what = json.loads(client.body())
             self.assertEqual((what["path"], what["size"]), (f"/n{i}", i))
+
+    def test_disorder_leaves_the_proxy_well(self):
+        """Clients that leave at any moment, sandboxes that end meanwhile."""
+        ending = f"{self.guest.port}-iggggggggggggggggggggg.box.test"
+        hosts = [self.host, self.envd_host, ending, f"1-{SANDBOX}.box.test", "izzz.box.test"]
+        paths = ["/small", "/big/3000000", "/chunked/500", "/die/length", "/die/reset", "/early",
+                 "/bye", "/until-close", "/wait", "/ws", "/hints", "/init"]
+
+        def disorder(seed):
+            rnd = random.Random(seed)
+            deadline = time.monotonic() + 4
+            while time.monotonic() < deadline:
+                try:
+                    with Client(self.proxy, tls=rnd.random() < 0.2, timeout=0.2) as client:
+                        for _ in range(rnd.randrange(1, 5)):
+                            fields = []
+                            if rnd.random() < 0.3:
+                                fields = [("Connection", "Upgrade"), ("Upgrade", "websocket")]
+                            body = os.urandom(rnd.choice([0, 0, 10, 100000]))
+                            client.send(rnd.choice(["GET", "POST", "HEAD"]), rnd.choice(paths),
+                                        fields, body, rnd.choice(hosts))
+                            if rnd.random() < 0.5:
+                                client.head()
+                            if rnd.random() < 0.3:
+                                client.stream.read1(rnd.randrange(1, 100000))
+                        if rnd.random() < 0.3:
+                            reset(client.sock)
+                except (OSError, EOFError, ValueError, IndexError):
+                    pass
+
+        before = self.proxy.descriptors()
+        threads = [threading.Thread(target=disorder, args=(seed,)) for seed in range(16)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            self.proxy.order("ended iggggggggggggggggggggg")
+            time.sleep(0.02)
+        self.assertEqual(self.client().get("/small"), b"hello")
+        self.assertEqual(self.client(self.envd_host).get("/small"), b"hello")
+        # lingering ends within 2 s; up to 8 connections to envd are kept in each of 2 loops
+        lib.wait_until("descriptors are closed", 10,
+                       lambda: self.proxy.descriptors() <= before + 2 + 16)
 
 
 class IdleTest(unittest.TestCase):

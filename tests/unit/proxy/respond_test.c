@@ -27,10 +27,10 @@ static void programs_get_the_bytes_that_sdks_match_on(void **state)
          "HTTP/1.1 502 Bad Gateway\r\n" JSON_HEAD "99\r\n\r\n"
          "{\"sandboxId\":\"iabc\",\"message\":\"The sandbox is running but port is not open\","
          "\"port\":3000,\"code\":502}"},
-        {RESPOND_TOKEN_MISSING,
-         "HTTP/1.1 403 Forbidden\r\n" JSON_HEAD "140\r\n\r\n"
-         "{\"sandboxId\":\"iabc\",\"message\":\"Sandbox is secured with traffic access token. Token "
-         "header 'e2b-traffic-access-token' is missing\",\"code\":403}"},
+        {RESPOND_TOKEN_MISSING, "HTTP/1.1 403 Forbidden\r\n" JSON_HEAD "140\r\n\r\n"
+                                "{\"sandboxId\":\"iabc\",\"message\":\"Sandbox is secured with "
+                                "traffic access token. Token "
+                                "header 'e2b-traffic-access-token' is missing\",\"code\":403}"},
         {RESPOND_TOKEN_WRONG,
          "HTTP/1.1 403 Forbidden\r\n" JSON_HEAD "152\r\n\r\n"
          "{\"sandboxId\":\"iabc\",\"message\":\"Sandbox is secured with traffic access token. "
