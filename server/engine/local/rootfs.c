@@ -288,7 +288,7 @@ static int pivot(struct err *err)
 int rootfs_enter(const struct rootfs_plan *plan, struct err *err)
 {
     umask(0022);
-    if (do_mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL, err) < 0 ||
+    if (do_mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL, err) < 0 ||
         do_mount("tmpfs", plan->stage, "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=755", err) < 0)
         return -1;
     if (chdir(plan->stage) < 0)
@@ -313,7 +313,7 @@ static int try_overlay(const char *folder, uint32_t root_id, bool idmap, struct 
 
     if (idmap && userns < 0)
         return -1;
-    if (do_mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL, err) < 0)
+    if (do_mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL, err) < 0)
         return -1;
     if (chdir(folder) < 0)
         return err_sys(err, errno, "cannot enter %s", folder);
