@@ -174,6 +174,7 @@ static void tidy_signals(void)
 struct agent {
     struct loop *loop;
     bool init;
+    struct http_server *server;
 };
 
 static void on_signal(void *ctx, int signo)
@@ -240,9 +241,10 @@ static int configure(const struct options *options, struct err *err)
 
 static int serve(const struct options *options, struct err *err)
 {
-    struct agent agent = {.init = options->init};
+    static struct agent agent; /* lives until the process ends, as what it points to does */
     int fd = options->listen_fd;
 
+    agent.init = options->init;
     agent.loop = loop_new(err);
     if (agent.loop == NULL || watch_signals(&agent, err) < 0 || configure(options, err) < 0)
         return -1;
@@ -251,7 +253,7 @@ static int serve(const struct options *options, struct err *err)
         fd = listen_on(options->listen, err);
     else if (fd_set_nonblock(fd, 1) < 0)
         return err_sys(err, errno, "descriptor %d is not a listening socket", fd);
-    if (fd < 0 || http_server_new(agent.loop, fd, err) == NULL)
+    if (fd < 0 || (agent.server = http_server_new(agent.loop, fd, err)) == NULL)
         return -1;
     log_info("envd serves", "version", ENVD_VERSION);
     loop_run(agent.loop);
