@@ -64,8 +64,8 @@ static inline void cleanup_settings(struct settings **settings)
 /*
  * Apply a JSON document with the fields of POST /init and, from the launcher only (TRUSTED), also
  * jwtKey, sandboxID, templateID, cpuCount and memoryTotalBytes. Loop thread. All or nothing: on -1
- * (ERR_INVALID, ERR_UNSUPPORTED) the current settings stay. A timestamp that is not newer than the last one
- * leaves everything as it is and returns 0.
+ * (ERR_INVALID, ERR_UNSUPPORTED) the current settings stay. A timestamp that is not newer than the
+ * last one leaves everything as it is and returns 0.
  */
 int config_apply(const json_t *json, bool trusted, struct err *err);
 

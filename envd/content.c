@@ -164,7 +164,8 @@ static int weight_of(const char *text, size_t len)
         return 1000;
     for (at = semicolon + 1; at < end && (*at == ' ' || *at == '\t'); at++)
         ;
-    if (end - at < 3 || (*at != 'q' && *at != 'Q') || at[1] != '=' || (at[2] != '0' && at[2] != '1'))
+    if (end - at < 3 || (*at != 'q' && *at != 'Q') || at[1] != '=' ||
+        (at[2] != '0' && at[2] != '1'))
         return -1;
     value = (at[2] - '0') * 1000;
     for (at += 3; at < end && *at != ' ' && *at != '\t'; at++) {

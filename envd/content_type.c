@@ -152,8 +152,8 @@ static const struct {
 static bool is_html(const char *text, size_t len)
 {
     static const char *const tags[] = {
-        "<!DOCTYPE HTML", "<HTML", "<HEAD", "<SCRIPT", "<IFRAME", "<H1",   "<DIV", "<FONT", "<TABLE",
-        "<A",             "<STYLE", "<TITLE", "<B",     "<BODY",   "<BR",  "<P",
+        "<!DOCTYPE HTML", "<HTML", "<HEAD",  "<SCRIPT", "<IFRAME", "<H1", "<DIV", "<FONT",
+        "<TABLE",         "<A",    "<STYLE", "<TITLE",  "<B",      "<BODY", "<BR", "<P",
     };
 
     if (len >= 4 && memcmp(text, "<!--", 4) == 0)

@@ -33,11 +33,12 @@ static int start(struct rpc_call *call, const struct watch_spec *request, void (
     _cleanup_free_ struct watching *watching = NULL;
     _cleanup_free_ char *path = NULL;
     struct watch_spec spec = *request;
+    struct path_base base;
 
-    if (user == NULL ||
-        path_expand(request->path,
-                    &(struct path_base){user->name, user->home, rpc_settings(call)->default_workdir},
-                    &path, err) < 0)
+    if (user == NULL)
+        return -1;
+    base = (struct path_base){user->name, user->home, rpc_settings(call)->default_workdir};
+    if (path_expand(request->path, &base, &path, err) < 0)
         return -1;
     spec.path = path;
     watching = mem_zalloc(sizeof(*watching));

@@ -1,5 +1,5 @@
 /*
- * envd/watch.h - a watched folder: a thread that waits for events and a queue that the loop empties.
+ * envd/watch.h - a watched folder: a thread that waits for events, a queue that the loop empties.
  *
  * Everything here is for the loop thread; it never blocks. The queue between the two threads is
  * behind one mutex in watch.c. A watch that is not emptied keeps at most WATCH_QUEUE_MAX events,

@@ -56,7 +56,7 @@ int watch_tree_open(struct watch_tree *tree, const char *path, bool recursive, b
                     watch_emit_fn emit, void *arg, struct err *err);
 void watch_tree_clear(struct watch_tree *tree);
 
-/* Emit what has happened since. -1 with ERR_INTERNAL: events were lost, or the watch cannot go on. */
+/* Emit what has happened since. -1 with ERR_INTERNAL: events were lost, or it cannot go on. */
 int watch_tree_read(struct watch_tree *tree, struct err *err);
 
 #endif

@@ -117,10 +117,11 @@ def content(path):
         return f.read()
 
 
-def make(name, data=b"", mode=0o644):
+def make(name, data=b"", mode=None):
     with open(at(name), "wb") as f:
         f.write(data)
-    os.chmod(at(name), mode)
+    if mode is not None:
+        os.chmod(at(name), mode)
     return at(name)
 
 
@@ -596,21 +597,263 @@ def test_metrics():
           and m["mem_total_mib"] == m["mem_total"] >> 20, m)
 
 
+# ---- Watching ----
+
+
+class Stream:
+    """A WatchDir call; events come as (type, name) or messages."""
+
+    def __init__(self, headers=None, **request):
+        self.sock = socket.create_connection(("127.0.0.1", PORT), timeout=20)
+        message = json.dumps(request).encode()
+        body = b"\0" + len(message).to_bytes(4, "big") + message
+        more = "".join(f"{k}: {v}\r\n" for k, v in (headers or {}).items())
+        self.sock.sendall((f"POST /filesystem.Filesystem/WatchDir HTTP/1.1\r\nHost: x\r\n"
+                           f"Content-Type: application/connect+json\r\n{more}"
+                           f"Content-Length: {len(body)}\r\n\r\n").encode() + body)
+        self.response = http.client.HTTPResponse(self.sock, method="POST")
+        self.response.begin()
+
+    def exact(self, n):
+        out = b""
+        while len(out) < n:
+            piece = self.response.read(n - len(out))
+            if not piece:
+                raise EOFError
+            out += piece
+        return out
+
+    def message(self):
+        head = self.exact(5)
+        return head[0], json.loads(self.exact(int.from_bytes(head[1:], "big")))
+
+    def event(self):
+        while True:
+            flags, message = self.message()
+            if flags == 0 and "filesystem" in message:
+                return message["filesystem"]
+            if flags == 2:
+                return message
+
+    def until(self, kind, name):
+        """All events up to the one of that type and name."""
+        seen = []
+        while True:
+            event = self.event()
+            if "error" in event or not event:
+                return seen + [event]
+            seen.append((event["type"][len("EVENT_TYPE_"):], event["name"]))
+            if seen[-1] == (kind, name):
+                return seen
+
+    def close(self):
+        self.response.close()
+        self.sock.close()
+
+
+def poll_events(watcher):
+    events = rpc("GetWatcherEvents", {"watcherId": watcher}).json.get("events", [])
+    return [(e["type"][len("EVENT_TYPE_"):], e["name"]) for e in events]
+
+
+def test_watch():
+    os.makedirs(at("w/sub"))
+    w = Stream(path=at("w"))
+    same("start comes first", w.message(), (0, {"start": {}}))
+    make("w/f", b"1")
+    same("create and write", w.until("WRITE", "f"), [("CREATE", "f"), ("WRITE", "f")])
+    os.chmod(at("w/f"), 0o600)
+    same("chmod", w.until("CHMOD", "f")[-1], ("CHMOD", "f"))
+    os.rename(at("w/f"), at("w/g"))
+    same("rename", w.until("CREATE", "g"), [("RENAME", "f"), ("CREATE", "g")])
+    make("w/sub/deep")
+    os.remove(at("w/g"))
+    same("not recursive", w.until("REMOVE", "g"), [("REMOVE", "g")])
+    put(at("w/up"), b"new")
+    same("upload of a new file", w.until("WRITE", "up"), [("CREATE", "up"), ("WRITE", "up")])
+    put(at("w/up"), b"over")
+    same("upload over a file", w.until("WRITE", "up"), [("CHMOD", "up"), ("WRITE", "up")])
+    post_multipart([("file", at("w/mp"), b"")])
+    same("upload of an empty file", w.until("WRITE", "mp"), [("CREATE", "mp"), ("WRITE", "mp")])
+    w.close()
+
+
+def test_watch_recursive():
+    os.makedirs(at("wr/a/b"))
+    w = Stream(path=at("wr"), recursive=True, includeEntry=True)
+    w.message()
+    make("wr/a/b/f", b"12")
+    event = w.event()
+    same("entry", (event["name"], event["entry"]["path"], event["entry"]["name"]),
+         ("a/b/f", at("wr/a/b/f"), "f"))
+    w.until("WRITE", "a/b/f")
+    os.makedirs(at("wr/p/q/r"))
+    same("new folders", w.until("CREATE", "p/q/r"),
+         [("CREATE", "p"), ("CREATE", "p/q"), ("CREATE", "p/q/r")])
+    time.sleep(0.2)
+    make("wr/p/q/r/x", b"1")
+    same("in a new folder", w.until("WRITE", "p/q/r/x"),
+         [("CREATE", "p/q/r/x"), ("WRITE", "p/q/r/x")])
+    os.rename(at("wr/p"), at("wr/moved"))
+    same("moved folder", w.until("CREATE", "moved"), [("RENAME", "p"), ("CREATE", "moved")])
+    time.sleep(0.2)
+    make("wr/moved/q/r/y", b"1")
+    same("in a moved folder", w.until("WRITE", "moved/q/r/y"),
+         [("CREATE", "moved/q/r/y"), ("WRITE", "moved/q/r/y")])
+    os.rename(at("wr/moved"), at("away"))
+    w.until("RENAME", "moved")
+    time.sleep(0.2)
+    make("away/q/unseen", b"1")
+    os.mkdir(at("wr/end"))
+    seen = w.until("CREATE", "end")
+    check("what moved away is not watched", ("CREATE", "moved/q/unseen") not in seen
+          and ("CREATE", "end") in seen, seen)
+    os.makedirs(at("wr/storm"))
+    for i in range(300):
+        os.makedirs(at(f"wr/storm/{i}/in"))
+    names, event = [], {}
+    while event.get("name") != "storm/299/in":
+        event = w.event()
+        names.append((event["type"], event["name"]))
+    want = {f"storm/{i}" for i in range(300)} | {f"storm/{i}/in" for i in range(300)}
+    got = [n for t, n in names if t == "EVENT_TYPE_CREATE"]
+    check("a storm of folders: each is told", want <= set(got), sorted(want - set(got))[:5])
+    check("a storm of folders: told once", len(got) == len(set(got)),
+          [n for n in got if got.count(n) > 1][:5])
+    w.close()
+
+
+def test_watch_errors():
+    w = Stream(path=at("none"))
+    flags, end = w.message()
+    same("missing", (flags, end["error"]["code"]), (2, "not_found"))
+    check("missing text", end["error"]["message"].startswith(f"path {at('none')} not found: "))
+    w.close()
+    w = Stream(path=at("plain"))
+    same("a file", w.message()[1]["error"],
+         {"code": "invalid_argument",
+          "message": f"path {at('plain')} not a directory: %!w(<nil>)"})
+    w.close()
+    w = Stream(headers={"Connect-Timeout-Ms": "300"}, path=TOP)
+    w.message()
+    same("timeout", w.event()["error"]["code"], "deadline_exceeded")
+    w.close()
+    w = Stream(headers={"Keepalive-Ping-Interval": "1"}, path=at("wr"))
+    w.message()
+    same("keepalive", w.message(), (0, {"keepalive": {}}))
+    w.close()
+
+
+def test_watch_polled():
+    os.mkdir(at("wp"))
+    a = rpc("CreateWatcher", {"path": at("wp"), "recursive": True})
+    watcher = a.json["watcherId"]
+    check("id", len(watcher) == 21 and watcher[0] == "w" and watcher.isalnum(), watcher)
+    same("none yet", rpc("GetWatcherEvents", {"watcherId": watcher}).json, {})
+    make("wp/f", b"1")
+    time.sleep(0.2)
+    same("events", poll_events(watcher), [("CREATE", "f"), ("WRITE", "f")])
+    same("drained", poll_events(watcher), [])
+    same("removed", rpc("RemoveWatcher", {"watcherId": watcher}).json, {})
+    for name in ("GetWatcherEvents", "RemoveWatcher"):
+        a = rpc(name, {"watcherId": watcher})
+        same(name + " of none", (a.status, a.json["code"], a.message),
+             (404, "not_found", f"watcher with id {watcher} not found"))
+    a = rpc("CreateWatcher", {"path": at("none")})
+    same("missing", (a.status, a.json["code"]), (404, "not_found"))
+    many = [rpc("CreateWatcher", {"path": at("wp")}).json.get("watcherId") for _ in range(50)]
+    check("50 watchers", all(many))
+    for watcher in many:
+        rpc("RemoveWatcher", {"watcherId": watcher})
+
+
+# ---- Signatures: an envd with an access token ----
+
+
+def sign(path, operation, user, token, expiration=None):
+    text = f"{path}:{operation}:{user}:{token}" + (f":{expiration}" if expiration else "")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode().rstrip("=")
+    query = {"signature": "v1_" + digest}
+    if expiration:
+        query["signature_expiration"] = expiration
+    return query
+
+
+def test_signatures():
+    global PORT
+    main_port, PORT = PORT, free_port()
+    envd = start_envd("--listen", f"127.0.0.1:{PORT}")
+    try:
+        token, path = "s3cret-token", at("signed.txt")
+        a = ask("POST", "/init", json.dumps({"accessToken": token}),
+                {"Content-Type": "application/json"})
+        same("init", a.status, 204)
+        later, earlier = int(time.time()) + 100, int(time.time()) - 100
+        for what, answer, status, message in (
+                ("nothing", put(path, b"x"), 401, "missing signature query parameter"),
+                ("wrong token", put(path, b"x", {"X-Access-Token": "no"}), 401,
+                 "access token present in header but does not match"),
+                ("token", put(path, b"by token", {"X-Access-Token": token}), 200, None),
+                ("signature", put(path, b"signed", **sign(path, "write", "", token)), 200, None),
+                ("read with write", get(path, **sign(path, "write", "", token)), 401,
+                 "invalid signature"),
+                ("other path", get(path, **sign(path + "x", "read", "", token)), 401,
+                 "invalid signature"),
+                ("other user", get(path, username="nobody", **sign(path, "read", "", token)), 401,
+                 "invalid signature"),
+                ("read", get(path, **sign(path, "read", "", token)), 200, None),
+                ("user", get(path, username="nobody", **sign(path, "read", "nobody", token)), 200,
+                 None),
+                ("in time", get(path, **sign(path, "read", "", token, later)), 200, None),
+                ("late", get(path, **sign(path, "read", "", token, earlier)), 401,
+                 "signature is already expired")):
+            same("signed: " + what, answer.status, status)
+            if message:
+                same("signed: " + what, answer.json, {"code": status, "message": message})
+        same("not a number", get(path, **{**sign(path, "read", "", token),
+                                          "signature_expiration": "soon"}).status, 400)
+        same("content", content(path), b"signed")
+        same("rpc needs the token", rpc("Stat", {"path": path}).status, 401)
+    finally:
+        stop_envd(envd)
+        PORT = main_port
+
+
 TESTS = [test_stat, test_links, test_make_dir, test_list, test_many, test_move, test_remove,
          test_get, test_ranges, test_encoding, test_raw, test_gzip_body, test_multipart,
-         test_metadata, test_cut_upload, test_no_space, test_big, test_parallel, test_metrics]
+         test_metadata, test_cut_upload, test_no_space, test_big, test_parallel, test_metrics, test_watch,
+         test_watch_recursive, test_watch_errors, test_watch_polled, test_signatures]
+
+
+def start_envd(*args):
+    envd = subprocess.Popen([ENVD, *args])
+    for _ in range(200):
+        try:
+            if ask("GET", "/health").status == 204:
+                break
+        except OSError:
+            time.sleep(0.05)
+    return envd
+
+
+def stop_envd(envd):
+    if envd.poll() is not None:
+        check("envd still runs", False, envd.returncode)
+        return
+    envd.send_signal(signal.SIGTERM)
+    try:
+        code = envd.wait(20)
+        check("envd ends in order", code in (0, -signal.SIGTERM), code)
+    except subprocess.TimeoutExpired:
+        envd.kill()
+        envd.wait()
+        check("envd ends on SIGTERM", False)
 
 
 def main():
     global failed
-    envd = subprocess.Popen([ENVD, "--listen", f"127.0.0.1:{PORT}", "--insecure"])
+    envd = start_envd("--listen", f"127.0.0.1:{PORT}", "--insecure")
     try:
-        for _ in range(200):
-            try:
-                if ask("GET", "/health").status == 204:
-                    break
-            except OSError:
-                time.sleep(0.05)
         for test in TESTS:
             try:
                 test()
@@ -618,19 +861,9 @@ def main():
                 failed += 1
                 print(f"FAILED: {test.__name__}\n{traceback.format_exc()}", flush=True)
             if envd.poll() is not None:
-                failed += 1
-                print(f"FAILED: envd ended with {envd.returncode}")
                 break
     finally:
-        if envd.poll() is None:
-            envd.send_signal(signal.SIGTERM)
-            try:
-                code = envd.wait(20)
-                check("envd ends in order", code in (0, -signal.SIGTERM), code)
-            except subprocess.TimeoutExpired:
-                envd.kill()
-                envd.wait()
-                check("envd ends on SIGTERM", False)
+        stop_envd(envd)
         shutil.rmtree(TOP, ignore_errors=True)
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0

@@ -63,7 +63,8 @@ static void sign_refuses_what_is_missing_wrong_or_late(void **state)
     (void)state;
     for (size_t i = 0; i < array_size(cases); i++) {
         struct err err = {0};
-        if (sign_check(&cases[i].request, cases[i].token, cases[i].signature, 1700000001, &err) != -1)
+        if (sign_check(&cases[i].request, cases[i].token, cases[i].signature, 1700000001,
+                       &err) != -1)
             fail_msg("row %zu was accepted", i);
         assert_int_equal(err.code, cases[i].code);
         if (cases[i].msg != NULL)
