@@ -358,11 +358,11 @@ class Server:
     def start(self):
         with open(os.path.join(self.folder, "server.json"), "w") as file:
             json.dump({"command": self.command(), "ops": self.ops_port, "api": self.api_port}, file)
-        log = open(self.log, "ab")
-        self.process = subprocess.Popen(
-            self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder
-        )
-        log.close()
+        # The log is stderr; how to use the server, with the key, is printed on stdout.
+        with open(self.log, "ab") as log, open(os.path.join(self.folder, "stdout"), "wb") as out:
+            self.process = subprocess.Popen(
+                self.command(), stdin=subprocess.DEVNULL, stdout=out, stderr=log, cwd=self.folder
+            )
         try:
             wait_until("/readyz", READY_S * time_factor(), self._ready)
         except Exception:
@@ -572,20 +572,46 @@ def namespaces(pid):
     return found
 
 
-def all_namespaces():
-    """Every namespace that a process is in or that a bind mount or descriptor holds."""
-    found = set()
-    for path in glob.glob("/proc/[0-9]*/ns/*"):
+def now_boot_s():
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def started_boot_s(pid):
+    """When a process began, on the clock of now_boot_s."""
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def sandbox_namespaces(marks):
+    """{name: now} of the namespaces, not the host's own, of processes with one of MARKS."""
+    ours = set(namespaces("self").values())
+    now = now_boot_s()
+    found = {}
+    for mark in marks:
+        for pid in host_pids(mark):
+            found.update((name, now) for name in namespaces(pid).values() if name not in ours)
+    return found
+
+
+def namespace_holders(seen, server_text):
+    """Who still holds one of SEEN ({name: when it was last a sandbox's}): a list of sentences.
+
+    The kernel gives a name again to a later namespace. So a process counts only if it began before
+    the name was last seen, and not if it is of the server (SERVER_TEXT in its command line), which
+    keeps processes in store for the next sandboxes; mounts count only if they are the server's.
+    """
+    found = []
+    stored = set(host_pids(server_text))
+    for entry in os.listdir("/proc"):
         with contextlib.suppress(OSError):
-            found.add(os.readlink(path))
-    for path in glob.glob("/proc/[0-9]*/fd/*"):
-        with contextlib.suppress(OSError):
-            target = os.readlink(path)
-            if re.fullmatch(r"[a-z_]+:\[\d+\]", target):
-                found.add(target)
-    for path in glob.glob("/proc/[0-9]*/mountinfo"):
-        with contextlib.suppress(OSError), open(path) as file:
-            found.update(line.split()[3] for line in file if " - nsfs " in line)
+            if not entry.isdigit() or int(entry) in stored:
+                continue
+            held = seen.keys() & set(namespaces(entry).values())
+            began = started_boot_s(entry) if held else 0
+            found += [f"{name} of process {entry}" for name in held if began < seen[name]]
+    for line in mounts_with(server_text):
+        if " - nsfs " in line and line.split()[0] in seen:
+            found.append(f"mount {line}")
     return found
 
 
@@ -614,11 +640,9 @@ def processes_with_cgroup(text):
     return found
 
 
-def leftovers(ids, seen_namespaces):
+def leftovers(ids, seen, server_text):
     """What is left on the host of sandboxes that are gone: a list of sentences, best empty."""
-    found = []
-    for name in sorted(seen_namespaces & all_namespaces()):
-        found.append(f"namespace {name}")
+    found = namespace_holders(seen, server_text)
     for sandbox_id in ids:
         found += [f"cgroup {path}" for path in cgroups_with(sandbox_id)]
         found += [f"mount {line}" for line in mounts_with(sandbox_id)]

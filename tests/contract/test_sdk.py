@@ -527,7 +527,9 @@ class Ports(Shared):
 class Async(unittest.IsolatedAsyncioTestCase):
     async def asyncSetUp(self):
         self.sbx = await AsyncSandbox.create(timeout=120, envs={"SHARED": "yes"})
-        self.addAsyncCleanup(self.sbx.kill)
+
+    async def asyncTearDown(self):
+        await self.sbx.kill()
 
     async def test_commands(self):
         seen = []

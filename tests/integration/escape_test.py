@@ -436,7 +436,7 @@ while time.time() < end:
         self.assertLess(peak, 5000)
         self.assertEqual(box.kill(), 204)
         lib.wait_until("the bomb is gone", 10 * lib.time_factor(), lambda: not lib.host_pids(mark))
-        self.assertEqual(lib.leftovers([box.id], set()), [])
+        self.assertEqual(lib.leftovers([box.id], {}, self.server.folder), [])
 
     @lib.limit(180)
     def test_a_memory_hog_is_contained(self):

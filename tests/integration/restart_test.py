@@ -2,6 +2,7 @@
 """Sandboxes outlive the server: it is killed with -9 and started again, and nothing is lost; what
 ends afterwards leaves nothing behind on the host."""
 
+import contextlib
 import datetime
 import os
 import secrets
@@ -42,20 +43,10 @@ def last_tick(sandbox):
     return float(text) if text else 0.0
 
 
-def host_namespaces(marks):
-    """Namespaces of the processes with one of MARKS that are not the host's own."""
-    ours = set(lib.namespaces("self").values())
-    found = set()
-    for mark in marks:
-        for pid in lib.host_pids(mark):
-            found |= set(lib.namespaces(pid).values()) - ours
-    return found
-
-
 class Restart(unittest.TestCase):
-    def assert_nothing_left(self, ids, namespaces, marks):
+    def assert_nothing_left(self, server, ids, namespaces, marks):
         def look():
-            left = lib.leftovers(ids, namespaces)
+            left = lib.leftovers(ids, namespaces, server.folder)
             left += [f"process with {mark}" for mark in marks if lib.host_pids(mark)]
             return left
 
@@ -70,7 +61,7 @@ class Restart(unittest.TestCase):
             life = int(LIFE_S * lib.time_factor())
             sandboxes = [server.create(timeout=life, metadata={"n": str(n)}) for n in range(COUNT)]
             marks = [start_ticking(sandbox) for sandbox in sandboxes]
-            namespaces = host_namespaces(marks)
+            namespaces = lib.sandbox_namespaces(marks)
             self.assertGreaterEqual(len(namespaces), COUNT * 4, "too few namespaces: isolated?")
             before = {row["sandboxID"]: row for row in server.api("GET", "/sandboxes").json}
             self.assertEqual(len(before), COUNT)
@@ -106,7 +97,7 @@ class Restart(unittest.TestCase):
                 time.sleep(0.2)
             for key, when in ended.items():
                 self.assertGreater(when, ends[key] - 0.5, f"{key} ended early")
-            self.assert_nothing_left(ends, namespaces, marks)
+            self.assert_nothing_left(server, ends, namespaces, marks)
 
     @lib.limit(120)
     def test_a_timeout_that_passed_while_the_server_was_away(self):
@@ -114,7 +105,7 @@ class Restart(unittest.TestCase):
             short = server.create(timeout=3)
             long = server.create(timeout=300)
             marks = [start_ticking(short)]
-            namespaces = host_namespaces(marks)
+            namespaces = lib.sandbox_namespaces(marks)
             server.kill9()
             time.sleep(4)
             server.start()
@@ -122,7 +113,7 @@ class Restart(unittest.TestCase):
                 "the overdue end", 5 * lib.time_factor(),
                 lambda: server.all_sandboxes() == [long.id],
             )  # fmt: skip
-            self.assert_nothing_left([short.id], namespaces, marks)
+            self.assert_nothing_left(server, [short.id], namespaces, marks)
             self.assertEqual(long.sh("echo there").text, "there\n")
 
     @lib.limit(120)
@@ -131,7 +122,7 @@ class Restart(unittest.TestCase):
         with lib.Server() as server:
             sandbox = server.create()
             mark = start_ticking(sandbox)
-            namespaces = host_namespaces([mark])
+            namespaces = lib.sandbox_namespaces([mark])
             for pid in lib.host_pids(server.state):
                 os.kill(pid, signal.SIGKILL)
             server.kill9()
@@ -141,7 +132,7 @@ class Restart(unittest.TestCase):
             self.assertEqual(server.all_sandboxes(), [sandbox.id])
             self.assertEqual(sandbox.sh("echo there").text, "there\n")
             self.assertEqual(sandbox.kill(), 204)
-            self.assert_nothing_left([sandbox.id], namespaces, [mark])
+            self.assert_nothing_left(server, [sandbox.id], namespaces, [mark])
 
     @lib.limit(120)
     def test_a_sandbox_that_died_meanwhile_is_forgotten(self):
@@ -149,17 +140,18 @@ class Restart(unittest.TestCase):
             gone = server.create()
             here = server.create()
             mark = start_ticking(gone)
-            namespaces = host_namespaces([mark])
+            namespaces = lib.sandbox_namespaces([mark])
             (pid,) = [p for p in lib.host_pids(mark)][:1]
             server.kill9()
             for victim in processes_of_same_namespace(pid, "pid"):
-                os.kill(victim, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # its init takes the others along
+                    os.kill(victim, signal.SIGKILL)
             server.start()
             lib.wait_until(
                 "it is gone", 5 * lib.time_factor(), lambda: server.all_sandboxes() == [here.id]
             )
             self.assertEqual(server.api("GET", f"/sandboxes/{gone.id}").status, 404)
-            self.assert_nothing_left([gone.id], namespaces, [mark])
+            self.assert_nothing_left(server, [gone.id], namespaces, [mark])
 
     @lib.limit(180)
     def test_many_lives_leave_nothing(self):
@@ -169,25 +161,48 @@ class Restart(unittest.TestCase):
             time.sleep(0.5)
             mounts = len(lib.mounts_with(server.folder))
             fds = self.descriptors(server)
-            ids, marks, namespaces = [], [], set()
+            ids, marks, namespaces = [], [], {}
             for _ in range(30):
                 sandbox = server.create(timeout=60)
                 marks.append(start_ticking(sandbox))
-                namespaces |= host_namespaces(marks[-1:])
+                namespaces |= lib.sandbox_namespaces(marks[-1:])
                 ids.append(sandbox.id)
                 self.assertEqual(sandbox.kill(), 204)
             server.kept.clear()
-            self.assert_nothing_left(ids, namespaces, marks)
+            self.assert_nothing_left(server, ids, namespaces, marks)
             self.assertLessEqual(len(lib.mounts_with(server.folder)), mounts)
             lib.wait_until(
                 f"descriptors back to {fds}", 10,
                 lambda: all(now <= was + 2 for now, was in zip(self.descriptors(server), fds)),
             )  # fmt: skip
 
+    @lib.limit(60)
+    def test_a_stopped_server_without_sandboxes_leaves_nothing(self):
+        server = lib.Server()
+        server.start()
+        box = server.create()
+        box.sh("true")
+        box.kill()
+        self.assertEqual(server.terminate(), 0)
+
+        def look():
+            left = [f"process {pid}" for pid in lib.host_pids(server.folder)]
+            left += lib.mounts_with(server.folder) + lib.leftovers([box.id], {}, server.folder)
+            return left
+
+        try:
+            lib.wait_until("clean-up", 10 * lib.time_factor(), lambda: not look())
+        except TimeoutError:
+            self.fail("left behind:\n" + "\n".join(look()[:20]))
+        server.stop()
+
     @staticmethod
     def descriptors(server):
-        """Open descriptors of the server and the launcher, oldest process first."""
-        return [len(os.listdir(f"/proc/{pid}/fd")) for pid in sorted(lib.host_pids(server.state))]
+        """Open descriptors of the server and of the launcher, its only child."""
+        pid = server.process.pid
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            pids = [pid, *map(int, file.read().split())]
+        return [len(os.listdir(f"/proc/{pid}/fd")) for pid in pids]
 
 
 def processes_of_same_namespace(pid, kind):

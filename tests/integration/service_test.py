@@ -56,7 +56,7 @@ class WithServer(unittest.TestCase):
 class Keys(WithServer):
     def test_a_revoked_key_is_refused_within_a_second(self):
         key, row = self.server.new_key("revoked")
-        self.assertEqual(self.server.api("GET", "/sandboxes", key=key).status, 200)
+        lib.wait_until("it works", 2, lambda: self.server.api("GET", "/sandboxes", key=key).status == 200)
         self.server.cli("key", "revoke", row["id"])
         began = time.monotonic()
         lib.wait_until(
@@ -128,7 +128,7 @@ class Keys(WithServer):
 
     def test_no_secret_is_logged_or_readable(self):
         key, _ = self.server.new_key("quiet")
-        self.server.api("GET", "/sandboxes", key=key)
+        lib.wait_until("it works", 2, lambda: self.server.api("GET", "/sandboxes", key=key).status == 200)
         box = self.server.create(timeout=60)
         self.addCleanup(box.kill)
         box.sh("echo content-of-a-command")
