@@ -14,6 +14,7 @@
 
 #define SUBMIT_RETRY_MS 100 /* the pool's queue was full */
 #define BUSY_RETRY_MS 1000  /* another operation held the sandbox for long */
+#define EXPIRIES_MAX 4      /* at once: many that are due must not take every worker */
 #define MS_PER_S 1000
 
 int timeout_check(int64_t timeout_s, struct err *err)
@@ -88,8 +89,16 @@ static void works_add(struct lifecycle *lifecycle, int delta)
 {
     pthread_mutex_lock(&lifecycle->works_lock);
     lifecycle->works = (size_t)((ssize_t)lifecycle->works + delta);
-    if (lifecycle->works == 0)
-        pthread_cond_broadcast(&lifecycle->works_done);
+    pthread_cond_broadcast(&lifecycle->works_done);
+    pthread_mutex_unlock(&lifecycle->works_lock);
+}
+
+/* Wait until at most MAX are in the pool. */
+static void works_wait(struct lifecycle *lifecycle, size_t max)
+{
+    pthread_mutex_lock(&lifecycle->works_lock);
+    while (lifecycle->works > max)
+        pthread_cond_wait(&lifecycle->works_done, &lifecycle->works_lock);
     pthread_mutex_unlock(&lifecycle->works_lock);
 }
 
@@ -129,8 +138,10 @@ static void *timer_main(void *ctx)
     struct lifecycle *lifecycle = ctx;
     char id[SANDBOX_ID_SIZE];
 
-    while (registry_wait_due(&lifecycle->registry, id))
+    while (registry_wait_due(&lifecycle->registry, id)) {
         submit(lifecycle, id);
+        works_wait(lifecycle, EXPIRIES_MAX - 1);
+    }
     return NULL;
 }
 
@@ -156,10 +167,7 @@ void timeout_stop(struct lifecycle *lifecycle)
     if (lifecycle->timer_started)
         pthread_join(lifecycle->timer, NULL);
     lifecycle->timer_started = false;
-    pthread_mutex_lock(&lifecycle->works_lock);
-    while (lifecycle->works > 0)
-        pthread_cond_wait(&lifecycle->works_done, &lifecycle->works_lock);
-    pthread_mutex_unlock(&lifecycle->works_lock);
+    works_wait(lifecycle, 0);
 }
 
 /* --- how clients move the end ---------------------------------------------------------------- */

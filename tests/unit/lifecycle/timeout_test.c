@@ -27,6 +27,32 @@ static void a_sandbox_ends_at_its_timeout(void **state)
     assert_int_equal(look(h, "team", longer, NULL), ERR_NONE);
 }
 
+#define DUE_AT_ONCE 40
+
+static void many_that_are_due_do_not_take_every_worker(void **state)
+{
+    struct harness *h = *state;
+    char id[SANDBOX_ID_SIZE];
+    struct err err = {0};
+    unsigned stalled;
+
+    test_engine_stall(&h->test, CALL_DESTROY, true);
+    for (int i = 0; i < DUE_AT_ONCE; i++) {
+        make(h, &plain, id);
+        assert_int_equal(lifecycle_set_timeout(h->lifecycle, "team", id, 1, false, &err), 0);
+    }
+    test_engine_wait_stalled(&h->test, CALL_DESTROY);
+    usleep(100000);
+    pthread_mutex_lock(&h->test.lock);
+    stalled = h->test.stalled[CALL_DESTROY];
+    pthread_mutex_unlock(&h->test.lock);
+    assert_in_range(stalled, 1, 4); /* of the 8 workers of the harness */
+    assert_int_equal(work_pool_waiting(h->pool), 0);
+    test_engine_stall(&h->test, CALL_DESTROY, false);
+    wait_for(test_engine_count(&h->test) == 0);
+    wait_for(stored_rows(h) == 0);
+}
+
 static int64_t left_ms(struct harness *h, const char *id)
 {
     _cleanup_sandbox_ struct sandbox seen = {0};
@@ -343,6 +369,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_heap_agrees_with_a_search),
         life_test(a_sandbox_ends_at_its_timeout),
+        life_test(many_that_are_due_do_not_take_every_worker),
         life_test(a_timeout_can_be_moved),
         life_test(a_timeout_of_zero_ends_it_at_once),
         life_test(connect_only_extends),
