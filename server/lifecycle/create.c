@@ -110,7 +110,7 @@ static int act(struct lifecycle *lifecycle, struct entry *entry, const json_t *e
     struct engine_sandbox made = {0};
 
     if (engine->ops->create(engine, &spec, &made, err) < 0)
-        return err_wrap(err, "create %s", sandbox->id);
+        return engine_failed("create", sandbox->id, err);
     entry_set_engine_data(&lifecycle->registry, entry, made.engine_data);
     return 0;
 }

@@ -34,6 +34,13 @@ struct span {
 };
 struct span span_from_now(int64_t timeout_ms);
 
+/*
+ * lifecycle.c: *ERR as an engine's WHAT of ID left it, for the client. What an errno became there
+ * (FORBIDDEN, EXISTS, NOT_FOUND …) would tell the client something about its own request, and is
+ * ERR_INTERNAL. Returns -1.
+ */
+int engine_failed(const char *what, const char *id, struct err *err);
+
 /* tokens.c: fill the derived secrets of ENTRY. */
 void entry_derive(struct lifecycle *lifecycle, struct entry *entry);
 void lifecycle_jwt_key(struct lifecycle *lifecycle, const char *id, uint8_t out[SHA256_BYTES]);

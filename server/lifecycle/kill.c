@@ -24,7 +24,7 @@ static int act_end(struct lifecycle *lifecycle, struct entry *entry, struct err 
     if (lifecycle->config.on_end != NULL)
         lifecycle->config.on_end(lifecycle->config.on_end_ctx, sandbox->id);
     if (engine->ops->destroy(engine, sandbox->id, sandbox->engine_data, err) < 0)
-        return err_wrap(err, "destroy %s", sandbox->id);
+        return engine_failed("destroy", sandbox->id, err);
     return 0;
 }
 

@@ -22,6 +22,21 @@ struct span span_from_now(int64_t timeout_ms)
     };
 }
 
+int engine_failed(const char *what, const char *id, struct err *err)
+{
+    switch (err->code) {
+    case ERR_LIMIT:
+    case ERR_UNSUPPORTED:
+    case ERR_BUSY:
+    case ERR_TIMEOUT:
+    case ERR_NO_SPACE:
+        break;
+    default:
+        err->code = ERR_INTERNAL;
+    }
+    return err_wrap(err, "%s %s", what, id);
+}
+
 static void engine_exited(void *ctx, const char *id)
 {
     struct lifecycle *lifecycle = ctx;

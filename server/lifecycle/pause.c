@@ -75,7 +75,7 @@ int entry_pause(struct lifecycle *lifecycle, struct entry *entry, struct err *er
         lifecycle->config.on_end(lifecycle->config.on_end_ctx, id);
     if (engine->ops->freeze(engine, id, err) < 0) {
         revert(lifecycle, entry, SANDBOX_RUNNING);
-        return err_wrap(err, "freeze %s", id);
+        return engine_failed("freeze", id, err);
     }
     if (settle(lifecycle, entry, SANDBOX_PAUSED, entry->sandbox.started_unix_ms, &now, err) < 0) {
         undo(lifecycle, id, engine->ops->thaw);
@@ -98,7 +98,7 @@ int entry_resume(struct lifecycle *lifecycle, struct entry *entry, int64_t timeo
         return -1;
     if (engine->ops->thaw(engine, id, err) < 0) {
         revert(lifecycle, entry, SANDBOX_PAUSED);
-        return err_wrap(err, "thaw %s", id);
+        return engine_failed("thaw", id, err);
     }
     span = span_from_now(timeout_ms);
     if (settle(lifecycle, entry, SANDBOX_RUNNING, span.start_unix_ms, &span, err) < 0) {

@@ -141,6 +141,27 @@ static void a_create_that_the_engine_fails_leaves_nothing(void **state)
     assert_int_equal(stats.created, 0);
 }
 
+static void an_engine_s_errno_is_not_the_client_s_fault(void **state)
+{
+    static const struct {
+        enum err_code engine, client;
+    } cases[] = {
+        {ERR_FORBIDDEN, ERR_INTERNAL}, {ERR_NOT_FOUND, ERR_INTERNAL}, {ERR_EXISTS, ERR_INTERNAL},
+        {ERR_INVALID, ERR_INTERNAL},   {ERR_LIMIT, ERR_LIMIT},        {ERR_BUSY, ERR_BUSY},
+        {ERR_TIMEOUT, ERR_TIMEOUT},    {ERR_NO_SPACE, ERR_NO_SPACE},
+    };
+    struct harness *h = *state;
+
+    for (size_t i = 0; i < array_size(cases); i++) {
+        struct sandbox out;
+        struct err err = {0};
+        h->test.fail_code = cases[i].engine;
+        test_engine_fail(&h->test, CALL_CREATE, 1);
+        assert_int_equal(lifecycle_create(h->lifecycle, &plain, &out, &err), -1);
+        assert_int_equal(err.code, cases[i].client);
+    }
+}
+
 static void a_killed_sandbox_is_gone_and_its_connections_are_cut(void **state)
 {
     struct harness *h = *state;
@@ -262,6 +283,7 @@ int main(void)
         life_test(a_wrong_timeout_or_template_changes_nothing),
         life_test(base_is_found_by_its_tag_and_build),
         life_test(a_create_that_the_engine_fails_leaves_nothing),
+        life_test(an_engine_s_errno_is_not_the_client_s_fault),
         life_test(a_killed_sandbox_is_gone_and_its_connections_are_cut),
         life_test(kills_at_once_are_one_kill),
         life_test(a_kill_that_fails_can_be_repeated),

@@ -29,6 +29,7 @@ struct test_engine {
     size_t count;
     unsigned calls[CALL_COUNT];
     unsigned fail[CALL_COUNT]; /* so many next calls fail */
+    enum err_code fail_code;   /* of those; ERR_NONE: ERR_INTERNAL */
     bool stall[CALL_COUNT];    /* calls wait while it is set */
     unsigned stalled[CALL_COUNT];
     bool overlap; /* two calls for one id at once were seen */
@@ -80,7 +81,8 @@ static inline int test_engine_enter(struct test_engine *test, enum call call, co
     }
     if (test->fail[call] > 0) {
         test->fail[call]--;
-        return err_set(err, ERR_INTERNAL, "the test engine was told to fail");
+        return err_set(err, test->fail_code != ERR_NONE ? test->fail_code : ERR_INTERNAL,
+                       "the test engine was told to fail");
     }
     return 0;
 }
