@@ -56,31 +56,36 @@ static int authorise(struct exchange *ex, const char *operation, const char *pat
     return 0;
 }
 
-int files_request_init(struct exchange *ex, const char *operation, struct files_request *out,
+int files_request_user(struct exchange *ex, const char *name, struct files_request *out,
                        struct err *err)
 {
     const struct settings *settings = http_settings(ex);
+
+    if (name[0] == '\0')
+        name = settings->default_user;
+    if (user_find(name, &out->user) < 0)
+        return err_set(err, ERR_UNAUTHENTICATED,
+                       "error looking up user '%s': user: unknown user %s", name, name);
+    out->base = (struct path_base){out->user.name, out->user.home, settings->default_workdir};
+    out->owner = (struct fs_owner){.uid = out->user.uid, .gid = out->user.gid};
+    return 0;
+}
+
+int files_request_init(struct exchange *ex, const char *operation, struct files_request *out,
+                       struct err *err)
+{
     _cleanup_(buf_clear) struct buf username;
-    const char *name;
-    int has_path;
 
     buf_init(&out->path, FILES_PATH_MAX_BYTES);
     buf_init(&username, USERNAME_MAX_BYTES);
-    has_path = http_query_param(ex, "path", &out->path, err);
-    if (has_path < 0 || http_query_param(ex, "username", &username, err) < 0 ||
-        authorise(ex, operation, buf_str(&out->path), buf_str(&username), err) < 0) {
+    if (http_query_param(ex, "path", &out->path, err) < 0 ||
+        http_query_param(ex, "username", &username, err) < 0 ||
+        authorise(ex, operation, buf_str(&out->path), buf_str(&username), err) < 0 ||
+        files_request_user(ex, buf_str(&username), out, err) < 0) {
         buf_clear(&out->path);
         return -1;
     }
-    name = username.len > 0 ? buf_str(&username) : settings->default_user;
-    if (user_find(name, &out->user) < 0) {
-        buf_clear(&out->path);
-        return err_set(err, ERR_UNAUTHENTICATED,
-                       "error looking up user '%s': user: unknown user %s", name, name);
-    }
     out->has_path = out->path.len > 0;
-    out->base = (struct path_base){out->user.name, out->user.home, settings->default_workdir};
-    out->owner = (struct fs_owner){.uid = out->user.uid, .gid = out->user.gid};
     return 0;
 }
 

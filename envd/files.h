@@ -32,4 +32,8 @@ int files_request_init(struct exchange *ex, const char *operation, struct files_
                        struct err *err);
 void files_request_clear(struct files_request *request);
 
+/* Find the user NAME ("": the default user) and what its paths mean. ERR_UNAUTHENTICATED. */
+int files_request_user(struct exchange *ex, const char *name, struct files_request *out,
+                       struct err *err);
+
 #endif

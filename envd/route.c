@@ -36,7 +36,7 @@ static const struct route routes[] = {
     {"POST", "/init", ROUTE_OPEN, INIT_MAX_BYTES, handle_init, NULL, NULL},
     {"GET", "/files", ROUTE_FILES, 0, NULL, handle_files_get, NULL},
     {"POST", "/files", ROUTE_FILES, 0, NULL, handle_files_post, NULL},
-    {"POST", "/files/compose", ROUTE_GUARDED, 0, NULL, NULL, NULL},
+    {"POST", "/files/compose", ROUTE_GUARDED, 0, NULL, handle_files_compose, NULL},
 
     {"POST", "/freeze", ROUTE_GUARDED, 0, NULL, NULL, NULL},
     {"POST", "/unfreeze", ROUTE_GUARDED, 0, NULL, NULL, NULL},

@@ -56,6 +56,7 @@ int handle_metrics(struct exchange *ex, struct err *err);
 /* files.c, blocking */
 int handle_files_get(struct exchange *ex, struct err *err);
 int handle_files_post(struct exchange *ex, struct err *err);
+int handle_files_compose(struct exchange *ex, struct err *err);
 
 /* rpc_process.c */
 extern const struct rpc_method rpc_process_list;

@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/sendfile.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -15,7 +16,8 @@
 #include "server/base/mem.h"
 #include "server/base/str.h"
 
-#define LINKS_MAX 40 /* as the kernel's MAXSYMLINKS */
+#define LINKS_MAX 40           /* as the kernel's MAXSYMLINKS */
+#define APPEND_BYTES (64 << 20) /* per call */
 
 int upload_fail(const struct upload *up, const char *what, int errnum, struct err *err)
 {
@@ -181,6 +183,27 @@ int upload_write(struct upload *up, const void *data, size_t len, struct err *er
         return upload_fail(up, "writing file", errno, err);
     up->written_bytes += (int64_t)len;
     return 0;
+}
+
+int upload_append(struct upload *up, int fd, struct err *err)
+{
+    bool by_range = true;
+
+    for (;;) {
+        ssize_t n = by_range ? copy_file_range(fd, NULL, up->fd, NULL, APPEND_BYTES, 0)
+                             : sendfile(up->fd, fd, NULL, APPEND_BYTES);
+        if (n < 0 && by_range && (errno == EXDEV || errno == EINVAL || errno == EOPNOTSUPP)) {
+            by_range = false;
+            continue;
+        }
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return upload_fail(up, "writing file", errno, err);
+        if (n == 0)
+            return 0;
+        up->written_bytes += n;
+    }
 }
 
 void upload_clear(struct upload *up)

@@ -525,6 +525,37 @@ def test_no_space():
         subprocess.run(["umount", mount], check=True)
 
 
+def compose(**request):
+    return ask("POST", "/files/compose", json.dumps(request), {"Content-Type": "application/json"})
+
+
+def test_compose():
+    parts = [make(f"part{i}", bytes([65 + i]) * (i * 100000)) for i in range(4)]
+    whole = b"".join(content(p) for p in parts)
+    a = compose(source_paths=parts, destination=at("co/whole"), username="nobody")
+    same("compose", (a.status, a.json),
+         (200, {"path": at("co/whole"), "name": "whole", "type": "file"}))
+    same("composed", (content(at("co/whole")) == whole, os.stat(at("co/whole")).st_uid), (True,
+                                                                                         65534))
+    check("sources are gone", not any(os.path.exists(p) for p in parts))
+    make("p1", b"1")
+    for what, request, status, message in (
+            ("no sources", {"source_paths": [], "destination": at("x")}, 400,
+             "source_paths must not be empty"),
+            ("no destination", {"source_paths": [at("p1")]}, 400, "destination is required"),
+            ("missing", {"source_paths": [at("p1"), at("p2")], "destination": at("co/whole")}, 404,
+             f"source file not found: {at('p2')}"),
+            ("folder", {"source_paths": [at("co")], "destination": at("x")}, 400,
+             f"source is not a regular file: {at('co')}"),
+            ("itself", {"source_paths": [at("p1")], "destination": at("p1")}, 400,
+             f"source and destination are the same file: {at('p1')}"),
+            ("user", {"source_paths": [at("p1")], "destination": at("x"), "username": "nn"}, 401,
+             "error looking up user 'nn': user: unknown user nn")):
+        a = compose(**request)
+        same("compose " + what, (a.status, a.message), (status, message))
+    same("nothing changed", (content(at("p1")), content(at("co/whole")) == whole), (b"1", True))
+
+
 def test_big():
     block = os.urandom(1 << 20)
     want = hashlib.sha256()
@@ -821,8 +852,9 @@ def test_signatures():
 
 TESTS = [test_stat, test_links, test_make_dir, test_list, test_many, test_move, test_remove,
          test_get, test_ranges, test_encoding, test_raw, test_gzip_body, test_multipart,
-         test_metadata, test_cut_upload, test_no_space, test_big, test_parallel, test_metrics, test_watch,
-         test_watch_recursive, test_watch_errors, test_watch_polled, test_signatures]
+         test_metadata, test_cut_upload, test_no_space, test_compose, test_big, test_parallel,
+         test_metrics, test_watch, test_watch_recursive, test_watch_errors, test_watch_polled,
+         test_signatures]
 
 
 def start_envd(*args):
