@@ -27,7 +27,7 @@
 
 #define FWD_HEAD_TIMEOUT_MS 30000   /* a request head, from its first byte */
 #define FWD_DIAL_TIMEOUT_MS 30000   /* the engine's answer and the connect, retries included */
-#define FWD_CHECK_INTERVAL_MS 10000 /* no limit on an exchange; only: is the client still there? */
+#define FWD_CHECK_INTERVAL_MS 5000  /* no limit on an exchange; only: is the client still there? */
 #define FWD_ANSWER_TIMEOUT_MS 30000 /* until the client has taken an answer of ours */
 #define FWD_LINGER_TIMEOUT_MS 2000  /* discard what the client still sends, so that it can read */
 

@@ -87,7 +87,7 @@ static enum step read_response(struct forward *fwd, struct err *err)
         return got_response(fwd, &response, err);
     if (rc > 0)
         return STEP_WAIT;
-    log_err(LOG_INFO, "bad response from a sandbox", fwd->id, err);
+    log_err(LOG_DEBUG, "bad response from a sandbox", fwd->id, err);
     return forward_answer(fwd, RESPOND_PORT_CLOSED);
 }
 

@@ -669,6 +669,26 @@ class IdleTest(unittest.TestCase):
             envd.close()
             proxy.stop()
 
+    def test_slow_guest_stops_the_client_whose_end_is_still_noticed(self):
+        guest = Backend()
+        proxy = Proxy(guest.port, threads=1)
+        before = proxy.descriptors()
+        try:
+            client = Client(proxy, host=f"{guest.port}-{SANDBOX}.box.test")
+            client.send("POST", "/slow-reader", [("Content-Length", str(BIG))])
+            client.sock.settimeout(1)
+            with self.assertRaises(TimeoutError):
+                for _ in range(BIG // CHUNK):
+                    client.sock.sendall(b"x" * CHUNK)
+            self.assertEqual(proxy.descriptors(), before + 2)
+            client.stream.close()
+            reset(client.sock)  # nothing is read from it now, and nothing written to it
+            lib.wait_until("both sides are closed", 15, lambda: proxy.descriptors() == before)
+            guest.keep.set()
+        finally:
+            guest.close()
+            proxy.stop()
+
 
 if __name__ == "__main__":
     lib.main()
