@@ -6,6 +6,9 @@
 #include "server/base/mem.h"
 #include "server/base/str.h"
 
+/* 15 digits are what a double keeps of any decimal number: 32.42 stays 32.42. */
+#define TEXT_FLAGS (JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15))
+
 /* jansson's own limit is 2,048 levels; ours is checked after parsing, which is bounded by it. */
 static bool too_deep(const json_t *json, int depth)
 {
@@ -63,8 +66,7 @@ json_t *json_parse_object(const char *data, size_t len, struct err *err)
 
 char *json_text(const json_t *json)
 {
-    char *text =
-        json == NULL ? mem_strdup("null") : json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY);
+    char *text = json == NULL ? mem_strdup("null") : json_dumps(json, TEXT_FLAGS);
 
     if (text == NULL)
         abort();
