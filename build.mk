@@ -178,6 +178,21 @@ $(API_TEST_SERVER): $(call obj,tests/integration/api_server.c) $(call lib,$(LINK
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(call obj,tests/integration/api_server.c) \
 	  -Wl,--start-group $(call lib,$(LINK_api)) -Wl,--end-group $(SYS_server)
 
+# The local engine with real namespaces, as root: tests/integration/engine_test.sh. Its sandboxes
+# run engine_init, a static stand-in for envd, so that the engine is tested alone.
+ENGINE_TEST := $(OUT)/tests/integration/engine_test
+ENGINE_TEST_OBJ := $(call obj,tests/integration/engine_test.c tests/integration/engine_lib.c)
+$(ENGINE_TEST): $(ENGINE_TEST_OBJ) $(call lib,$(LINK_local)) $(OUT)/tests/integration/engine_init
+	@mkdir -p $(@D)
+	@echo '  LD $@'
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(ENGINE_TEST_OBJ) \
+	  -Wl,--start-group $(call lib,$(LINK_local)) -Wl,--end-group $(SYS_server)
+
+$(OUT)/tests/integration/engine_init: tests/integration/engine_init.c
+	@mkdir -p $(@D)
+	@echo '  LD $@'
+	$(Q)$(CC) -std=gnu17 -D_GNU_SOURCE $(WARN) -O1 -static -o $@ $<
+
 # Fuzz targets: tests/fuzz/<folder>_<name>.c defines LLVMFuzzerTestOneInput. Built twice: with
 # libFuzzer (`make fuzz`, clang) and with a driver that replays the corpus (`make check`, any build).
 FUZZ_SRC := $(filter-out tests/fuzz/driver.c,$(wildcard tests/fuzz/*.c))
