@@ -624,30 +624,44 @@ def mounts_with(text):
     return sorted(found)
 
 
-def cgroups_with(text):
-    found = []
-    for base, dirs, _ in os.walk("/sys/fs/cgroup"):
-        found += [os.path.join(base, name) for name in dirs if text in name]
+def cgroups_of(pid):
+    """The folders under /sys/fs/cgroup of a process, those of its own and not the root's."""
+    found = set()
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/cgroup") as file:
+        for line in file:
+            path = line.rstrip("\n").split(":", 2)[2]
+            if path != "/":
+                found |= {f for f in glob.glob(f"/sys/fs/cgroup/*{path}") if os.path.isdir(f)}
+                found |= {f for f in [f"/sys/fs/cgroup{path}"] if os.path.isdir(f)}
     return found
 
 
-def processes_with_cgroup(text):
-    found = []
-    for path in glob.glob("/proc/[0-9]*/cgroup"):
-        with contextlib.suppress(OSError), open(path) as file:
-            if text in file.read():
-                found.append(int(path.split("/")[2]))
+def sandbox_cgroups(marks):
+    found = set()
+    for mark in marks:
+        for pid in host_pids(mark):
+            found |= cgroups_of(pid)
     return found
 
 
-def leftovers(ids, seen, server_text):
-    """What is left on the host of sandboxes that are gone: a list of sentences, best empty."""
+def leftovers(ids, seen, server_text, cgroups=()):
+    """What is left on the host of sandboxes that are gone: a list of sentences, best empty.
+
+    A cgroup may stay while its server runs, which uses it for the next sandbox, but then with
+    nobody in it beside what the server keeps in store.
+    """
     found = namespace_holders(seen, server_text)
     for sandbox_id in ids:
-        found += [f"cgroup {path}" for path in cgroups_with(sandbox_id)]
         found += [f"mount {line}" for line in mounts_with(sandbox_id)]
-        found += [f"process {pid} in its cgroup" for pid in processes_with_cgroup(sandbox_id)]
         found += [f"process {pid} names it" for pid in host_pids(sandbox_id)]
+    stored = set(host_pids(server_text))
+    for folder in cgroups:
+        if not os.path.isdir(folder):
+            continue
+        if not stored:
+            found.append(f"cgroup {folder}")
+        with contextlib.suppress(OSError), open(f"{folder}/cgroup.procs") as file:
+            found += [f"process {pid} in {folder}" for pid in set(map(int, file)) - stored]
     return found
 
 

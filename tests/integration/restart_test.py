@@ -43,10 +43,17 @@ def last_tick(sandbox):
     return float(text) if text else 0.0
 
 
+def look_at(marks):
+    """Namespaces and cgroups of the sandboxes in which processes with one of MARKS run."""
+    return lib.sandbox_namespaces(marks), lib.sandbox_cgroups(marks)
+
+
 class Restart(unittest.TestCase):
-    def assert_nothing_left(self, server, ids, namespaces, marks):
+    def assert_nothing_left(self, server, ids, seen, marks):
+        namespaces, cgroups = seen
+
         def look():
-            left = lib.leftovers(ids, namespaces, server.folder)
+            left = lib.leftovers(ids, namespaces, server.folder, cgroups)
             left += [f"process with {mark}" for mark in marks if lib.host_pids(mark)]
             return left
 
@@ -61,8 +68,9 @@ class Restart(unittest.TestCase):
             life = int(LIFE_S * lib.time_factor())
             sandboxes = [server.create(timeout=life, metadata={"n": str(n)}) for n in range(COUNT)]
             marks = [start_ticking(sandbox) for sandbox in sandboxes]
-            namespaces = lib.sandbox_namespaces(marks)
-            self.assertGreaterEqual(len(namespaces), COUNT * 4, "too few namespaces: isolated?")
+            seen = look_at(marks)
+            self.assertGreaterEqual(len(seen[0]), COUNT * 4, "too few namespaces: isolated?")
+            self.assertGreaterEqual(len(seen[1]), COUNT, "too few cgroups: limited?")
             before = {row["sandboxID"]: row for row in server.api("GET", "/sandboxes").json}
             self.assertEqual(len(before), COUNT)
 
@@ -97,7 +105,7 @@ class Restart(unittest.TestCase):
                 time.sleep(0.2)
             for key, when in ended.items():
                 self.assertGreater(when, ends[key] - 0.5, f"{key} ended early")
-            self.assert_nothing_left(server, ends, namespaces, marks)
+            self.assert_nothing_left(server, ends, seen, marks)
 
     @lib.limit(120)
     def test_a_timeout_that_passed_while_the_server_was_away(self):
@@ -105,7 +113,7 @@ class Restart(unittest.TestCase):
             short = server.create(timeout=3)
             long = server.create(timeout=300)
             marks = [start_ticking(short)]
-            namespaces = lib.sandbox_namespaces(marks)
+            seen = look_at(marks)
             server.kill9()
             time.sleep(4)
             server.start()
@@ -113,7 +121,7 @@ class Restart(unittest.TestCase):
                 "the overdue end", 5 * lib.time_factor(),
                 lambda: server.all_sandboxes() == [long.id],
             )  # fmt: skip
-            self.assert_nothing_left(server, [short.id], namespaces, marks)
+            self.assert_nothing_left(server, [short.id], seen, marks)
             self.assertEqual(long.sh("echo there").text, "there\n")
 
     @lib.limit(120)
@@ -122,7 +130,7 @@ class Restart(unittest.TestCase):
         with lib.Server() as server:
             sandbox = server.create()
             mark = start_ticking(sandbox)
-            namespaces = lib.sandbox_namespaces([mark])
+            seen = look_at([mark])
             for pid in lib.host_pids(server.state):
                 os.kill(pid, signal.SIGKILL)
             server.kill9()
@@ -132,7 +140,7 @@ class Restart(unittest.TestCase):
             self.assertEqual(server.all_sandboxes(), [sandbox.id])
             self.assertEqual(sandbox.sh("echo there").text, "there\n")
             self.assertEqual(sandbox.kill(), 204)
-            self.assert_nothing_left(server, [sandbox.id], namespaces, [mark])
+            self.assert_nothing_left(server, [sandbox.id], seen, [mark])
 
     @lib.limit(120)
     def test_a_sandbox_that_died_meanwhile_is_forgotten(self):
@@ -140,7 +148,7 @@ class Restart(unittest.TestCase):
             gone = server.create()
             here = server.create()
             mark = start_ticking(gone)
-            namespaces = lib.sandbox_namespaces([mark])
+            seen = look_at([mark])
             (pid,) = [p for p in lib.host_pids(mark)][:1]
             server.kill9()
             for victim in processes_of_same_namespace(pid, "pid"):
@@ -151,7 +159,7 @@ class Restart(unittest.TestCase):
                 "it is gone", 5 * lib.time_factor(), lambda: server.all_sandboxes() == [here.id]
             )
             self.assertEqual(server.api("GET", f"/sandboxes/{gone.id}").status, 404)
-            self.assert_nothing_left(server, [gone.id], namespaces, [mark])
+            self.assert_nothing_left(server, [gone.id], seen, [mark])
 
     @lib.limit(180)
     def test_many_lives_leave_nothing(self):
@@ -161,15 +169,17 @@ class Restart(unittest.TestCase):
             time.sleep(0.5)
             mounts = len(lib.mounts_with(server.folder))
             fds = self.descriptors(server)
-            ids, marks, namespaces = [], [], {}
+            ids, marks, seen = [], [], ({}, set())
             for _ in range(30):
                 sandbox = server.create(timeout=60)
                 marks.append(start_ticking(sandbox))
-                namespaces |= lib.sandbox_namespaces(marks[-1:])
+                namespaces, cgroups = look_at(marks[-1:])
+                seen[0].update(namespaces)
+                seen[1].update(cgroups)
                 ids.append(sandbox.id)
                 self.assertEqual(sandbox.kill(), 204)
             server.kept.clear()
-            self.assert_nothing_left(server, ids, namespaces, marks)
+            self.assert_nothing_left(server, ids, seen, marks)
             self.assertLessEqual(len(lib.mounts_with(server.folder)), mounts)
             lib.wait_until(
                 f"descriptors back to {fds}", 10,
@@ -181,14 +191,15 @@ class Restart(unittest.TestCase):
         server = lib.Server()
         server.start()
         box = server.create()
-        box.sh("true")
+        _, cgroups = look_at([start_ticking(box)])
         box.kill()
+        server.kept.clear()
         self.assertEqual(server.terminate(), 0)
 
         def look():
             left = [f"process {pid}" for pid in lib.host_pids(server.folder)]
-            left += lib.mounts_with(server.folder) + lib.leftovers([box.id], {}, server.folder)
-            return left
+            left += lib.mounts_with(server.folder)
+            return left + lib.leftovers([box.id], {}, server.folder, cgroups)
 
         try:
             lib.wait_until("clean-up", 10 * lib.time_factor(), lambda: not look())
