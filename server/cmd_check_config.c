@@ -3,10 +3,12 @@
 #include "server/base/mem.h"
 #include "server/base/str.h"
 #include "server/cmd.h"
+#include "server/privsep.h"
 
 int cmd_check_config(int argc, char **argv)
 {
     _cleanup_settings_ struct settings settings;
+    struct privsep_user user;
     struct err err = {0};
 
     settings_init(&settings);
@@ -16,7 +18,7 @@ int cmd_check_config(int argc, char **argv)
         return cmd_flush();
     }
     if (settings_args(&settings, argc, argv, &err) < 0 || settings_finish(&settings, &err) < 0 ||
-        settings_check(&settings, &err) < 0) {
+        settings_check(&settings, &err) < 0 || privsep_find_user(&settings, &user, &err) < 0) {
         err.code = ERR_INVALID;
         return cmd_fail(&err);
     }

@@ -290,7 +290,7 @@ static int run(struct server *server, struct err *err)
         fputs(server->dev_help, stdout);
         fflush(stdout);
     }
-    serve_ready(server);
+    serve_ready(server, true);
     serve_run(server);
     return 0;
 }

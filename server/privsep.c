@@ -137,6 +137,13 @@ static int clear_capabilities(void)
     return (int)syscall(SYS_capset, &header, data);
 }
 
+/* Nothing that is executed could get them back. Numbers beyond the kernel's last fail: no matter. */
+static void drop_bounding_set(void)
+{
+    for (unsigned long cap = 0; cap < 64; cap++)
+        prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
+}
+
 static void set_limits(void)
 {
     struct rlimit limit;
@@ -161,6 +168,7 @@ static int set_dumpable(void)
 int privsep_drop(const struct privsep_user *user, struct err *err)
 {
     set_limits();
+    drop_bounding_set();
     if (setgroups(1, &user->gid) < 0 || setresgid(user->gid, user->gid, user->gid) < 0 ||
         setresuid(user->uid, user->uid, user->uid) < 0)
         return err_sys(err, errno, "cannot become user %u", (unsigned)user->uid);

@@ -89,8 +89,11 @@ void serve_ports(const struct server *server, struct dev_ports *out);
 int serve_start_ops(struct server *server, struct err *err);
 /* Run the other loops. */
 int serve_start(struct server *server, struct err *err);
-/* Let /readyz answer 200: last of all, after what a waiting script wants to read. */
-void serve_ready(struct server *server);
+/*
+ * Let /readyz answer 200 (last of all, after what a waiting script wants to read), or 503 while the
+ * server drains.
+ */
+void serve_ready(struct server *server, bool is_ready);
 /* Stop and join the loops; each frees its API server and proxy. */
 void serve_stop_loops(struct server *server);
 /* Cut the connections of a sandbox that ended (lifecycle_end_fn). Any thread. */

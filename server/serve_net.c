@@ -159,15 +159,16 @@ int serve_start_ops(struct server *server, struct err *err)
 struct ready_msg {
     struct loop_msg msg;
     struct server *server;
+    bool ready;
 };
 
-/* On the operations loop, whose handlers look at these. */
+/* On the operations loop, whose handlers look at these. Without a store /readyz is 503. */
 static void on_ready(struct loop_msg *msg)
 {
     struct ready_msg *ready = container_of(msg, struct ready_msg, msg);
     struct server *server = ready->server;
 
-    server->ops_api.store = server->store;
+    server->ops_api.store = ready->ready ? server->store : NULL;
     server->ops_api.auth = server->auth;
     server->ops_api.lifecycle = server->lifecycle;
     free(ready);
@@ -216,11 +217,12 @@ int serve_start(struct server *server, struct err *err)
     return 0;
 }
 
-void serve_ready(struct server *server)
+void serve_ready(struct server *server, bool is_ready)
 {
     struct ready_msg *ready = mem_zalloc(sizeof(*ready));
 
     ready->server = server;
+    ready->ready = is_ready;
     ready->msg.run = on_ready;
     loop_post(server->ops.loop, &ready->msg);
 }

@@ -172,5 +172,6 @@ void serve_run(struct server *server)
     }
     log_info("stopping: running requests are finished, sandboxes stay", "drain_ms",
              log_num(DRAIN_MS));
+    serve_ready(server, false); /* load balancers look elsewhere */
     drain(server, stops);
 }

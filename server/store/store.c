@@ -221,7 +221,7 @@ int store_check(struct store *store, struct err *err)
     int64_t count;
 
     if (store == NULL)
-        return err_set(err, ERR_BUSY, "the server is starting");
+        return err_set(err, ERR_BUSY, "the server is starting or stopping");
     return read_number(store, STMT_CHECK, &count, err);
 }
 

@@ -28,7 +28,7 @@ int store_open(const char *state_dir, struct store **out, struct err *err);
 /* Only to look: nothing is created or migrated, writes fail. ERR_NOT_FOUND when there is none. */
 int store_open_read(const char *state_dir, struct store **out, struct err *err);
 void store_close(struct store *store);
-/* Cheap probe for /readyz: a read works. ERR_BUSY while STORE is NULL: the server is starting. */
+/* Cheap probe for /readyz: a read works. ERR_BUSY while STORE is NULL: starting or stopping. */
 int store_check(struct store *store, struct err *err);
 
 /* Insert or replace the row of SANDBOX->id. */

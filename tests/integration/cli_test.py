@@ -237,6 +237,8 @@ class Settings(WithState):
         self.refused(2, "api_listen", "check-config", "--config", bad)
         self.refused(2, "--api-listen", "check-config", "--api-listen", "127.0.0.1:99999")
         self.refused(2, "--nonsense", "check-config", "--nonsense")
+        self.refused(2, "nobody-here", "check-config", "--envd", self.envd, "--user", "nobody-here")
+        self.refused(2, "root", "check-config", "--envd", self.envd, "--user", "root")
         self.refused(2, "SANDPIT_WORKERS", "check-config", env={"SANDPIT_WORKERS": "x"})
         self.refused(2, "/nonexistent", "check-config", "--envd", "/nonexistent")
         self.refused(

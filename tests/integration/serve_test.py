@@ -50,7 +50,7 @@ class Privileges(unittest.TestCase):
             self.assertEqual(len(set(fields["Uid"].split())), 1)
             self.assertNotIn("0", fields["Uid"].split() + fields["Gid"].split())
             self.assertNotIn("0", fields["Groups"].split())
-            for name in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
+            for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
                 self.assertEqual(int(fields[name], 16), 0, name)
             self.assertEqual(fields["NoNewPrivs"], "1")
 
@@ -205,14 +205,22 @@ class Start(unittest.TestCase):
             )
             self.assertEqual(server.api("GET", "/sandboxes").status, 200)
 
-    def test_second_signal_does_not_wait_for_requests(self):
+    def test_while_it_drains_it_is_alive_but_not_ready(self):
         with lib.Server() as server:
-            conn = lib.Http(server.api_port)
-            conn.request("GET", "/health")
+            box = server.create(timeout=60)
+            events = box.start("/bin/sleep", ["60"], conn=lib.Http(server.traffic_port))
+            self.assertEqual(next(events)[0], "start")
             server.process.send_signal(signal.SIGTERM)
-            server.process.send_signal(signal.SIGTERM)
+            lib.wait_until("503", 5, lambda: server.ops("GET", "/readyz").status == 503)
+            self.assertEqual(server.ops("GET", "/livez").status, 200)
+            self.assertEqual(server.ops("GET", "/metrics").status, 200)
+            with self.assertRaises(OSError):
+                lib.Http(server.api_port).request("GET", "/health")
+            self.assertIsNone(server.process.poll())  # it waits for the stream
+            server.process.send_signal(signal.SIGTERM)  # and now does not
             self.assertEqual(server.process.wait(10 * lib.time_factor()), 0)
-            conn.close()
+            server.start()
+            self.assertEqual(server.all_sandboxes(), [box.id])
 
 
 if __name__ == "__main__":
