@@ -137,7 +137,7 @@ static int clear_capabilities(void)
     return (int)syscall(SYS_capset, &header, data);
 }
 
-/* Nothing that is executed could get them back. Numbers beyond the kernel's last fail: no matter. */
+/* Nothing that is executed could get them back. There are fewer than 64; the rest fail. */
 static void drop_bounding_set(void)
 {
     for (unsigned long cap = 0; cap < 64; cap++)
