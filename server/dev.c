@@ -115,14 +115,27 @@ static char *local_url(const char *address, uint16_t port)
     return mem_asprintf("http://%s:%u", first[0], port);
 }
 
-/* What E2B_DOMAIN must be: --domain or the development domain, with the port of TLS. */
-static char *domain_with_port(const struct settings *settings, uint16_t port)
+static const char *dev_domain(const struct settings *settings)
 {
     const char *domain = settings_text(settings, SETTING_DOMAIN);
 
-    if (domain == NULL)
-        domain = DEV_DOMAIN;
+    return domain != NULL ? domain : DEV_DOMAIN;
+}
+
+/* E2B_DOMAIN of domain mode: with the port of TLS, unless --domain names one. */
+static char *domain_of_tls(const struct settings *settings, uint16_t port)
+{
+    const char *domain = dev_domain(settings);
+
     return strchr(domain, ':') != NULL ? mem_strdup(domain) : mem_asprintf("%s:%u", domain, port);
+}
+
+/* E2B_DOMAIN of URL mode: with the traffic port, so that http:// and getHost() reach a sandbox. */
+static char *domain_of_traffic(const struct settings *settings, uint16_t port)
+{
+    const char *domain = dev_domain(settings);
+
+    return mem_asprintf("%.*s:%u", (int)strcspn(domain, ":"), domain, port);
 }
 
 static int write_env(const char *path, struct buf *buf, struct err *err)
@@ -152,8 +165,9 @@ static int write_domain_mode(const struct settings *settings, const char *path, 
 }
 
 static int write_url_mode(const struct settings *settings, const struct dev_ports *ports,
-                          const char *key, const char *domain, struct err *err)
+                          const char *key, struct err *err)
 {
+    _cleanup_free_ char *domain = domain_of_traffic(settings, ports->traffic);
     _cleanup_free_ char *path = settings_state_path(settings, "dev-plain.env");
     _cleanup_free_ char *api = local_url(settings_text(settings, SETTING_API_LISTEN), ports->api);
     _cleanup_free_ char *sandbox =
@@ -171,7 +185,7 @@ static int write_url_mode(const struct settings *settings, const struct dev_port
 int dev_write_env(const struct settings *settings, const struct dev_ports *ports, struct err *err)
 {
     _cleanup_free_ char *path = settings_state_path(settings, "dev.env");
-    _cleanup_free_ char *domain = domain_with_port(settings, ports->tls);
+    _cleanup_free_ char *domain = domain_of_tls(settings, ports->tls);
     char key[KEY_TEXT_SIZE];
     int rc;
 
@@ -179,7 +193,7 @@ int dev_write_env(const struct settings *settings, const struct dev_ports *ports
         return -1;
     rc = write_domain_mode(settings, path, key, domain, err);
     if (rc == 0)
-        rc = write_url_mode(settings, ports, key, domain, err);
+        rc = write_url_mode(settings, ports, key, err);
     secret_wipe(key, sizeof(key));
     return rc;
 }
