@@ -51,6 +51,8 @@ static int parse_request_line(char *line, struct http_head *head, struct err *er
     if (version == NULL || !is_token(line))
         return bad(err, "request line");
     *version++ = '\0';
+    if (strlen(version) != 8 || memcmp(version, "HTTP/", 5) != 0 || version[6] != '.')
+        return bad(err, "version");
     if (!str_eq(version, "HTTP/1.1") && !str_eq(version, "HTTP/1.0"))
         return err_set(err, ERR_UNSUPPORTED, "this HTTP version is not supported");
     for (const char *c = target; *c != '\0'; c++) {

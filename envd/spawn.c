@@ -27,8 +27,9 @@ struct child {
     char *candidate;     /* room for one name in it */
     size_t candidate_size;
     char **script_argv;  /* SHELL, the script, the arguments: for a script without "#!" */
-    const char *step;    /* out: what failed before exec; NULL when nothing did */
-    int errnum;
+    /* Out. Volatile: to the compiler nothing is seen of a store before _exit(). */
+    const char *volatile step; /* what failed before exec; NULL when nothing did */
+    volatile int errnum;
 };
 
 void spawn_init(void)
