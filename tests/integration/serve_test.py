@@ -95,7 +95,7 @@ class Development(unittest.TestCase):
             self.assertEqual(plain["E2B_API_KEY"], domain["E2B_API_KEY"])
             self.assertEqual(plain["E2B_API_URL"], f"http://127.0.0.1:{server.api_port}")
             self.assertEqual(plain["E2B_SANDBOX_URL"], f"http://127.0.0.1:{server.traffic_port}")
-            self.assertEqual(plain["E2B_DOMAIN"], domain["E2B_DOMAIN"])
+            self.assertEqual(plain["E2B_DOMAIN"], f"sandpit.localhost:{server.traffic_port}")
 
     def test_tls_is_trusted_through_the_bundle_alone(self):
         with lib.Server() as server:
