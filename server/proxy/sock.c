@@ -11,6 +11,8 @@
 #define KEEPALIVE_INTERVAL_S 15
 #define KEEPALIVE_PROBES 4
 #define TLS_RECORD_BYTES 16384
+/* The kernel's buffer, which h2o empties in one go: it bounds what a TLS peer makes us hold. */
+#define TLS_RECEIVE_BYTES (512 * 1024)
 
 static void set_option(int fd, int level, int name, int value)
 {
@@ -31,6 +33,7 @@ void sock_prepare(h2o_socket_t *sock, void *data)
     if (sock->ssl == NULL) {
         h2o_socket_dont_read(sock, 1);
     } else {
+        set_option(fd, SOL_SOCKET, SO_RCVBUF, TLS_RECEIVE_BYTES);
         /* h2o would cut small writes into records of 1,400 bytes; a size set before is kept */
         sock->_latency_optimization.state = H2O_SOCKET_LATENCY_OPTIMIZATION_STATE_NEEDS_UPDATE;
         sock->_latency_optimization.suggested_tls_payload_size = TLS_RECORD_BYTES;
