@@ -239,6 +239,7 @@ static void free_loop(struct serve_loop *loop)
 static void stop_all(struct server *server)
 {
     serve_stop_loops(server);
+    lifecycle_stop(server->lifecycle);
     work_pool_free(server->workers);
     lifecycle_free(server->lifecycle);
     if (server->engine != NULL)

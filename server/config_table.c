@@ -42,7 +42,7 @@ const struct setting_def setting_defs[SETTING_COUNT] = {
     [SETTING_USER] = {"user", KIND_TEXT, "NAME|UID", NULL, 0, 0, false,
                       "who serves the network; unset: the account sandpit, else id-base minus 1"},
     [SETTING_ID_BASE] =
-        {"id-base", KIND_NUMBER, "N", "1073741824", ID_RANGE, ID_BASE_MAX, false,
+        {"id-base", KIND_NUMBER, "N", "1879113728", ID_RANGE, ID_BASE_MAX, false,
          "first host uid and gid of sandboxes, 65536 for each; a multiple of 65536"},
     [SETTING_THREADS] = {"threads", KIND_NUMBER, "N", "0", 0, 256, false,
                          "network threads; 0: one for each core, at most 16"},
