@@ -108,12 +108,12 @@ static void internet_start(void)
     char command[256];
     int ready[2];
 
-    must(pipe2(ready, O_CLOEXEC) == 0, "pipe");
+    must(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ready) == 0, "socket pair");
     internet_pid = fork();
     if (internet_pid == 0) {
         char byte;
-        if (unshare(CLONE_NEWNET) < 0 || write(ready[1], "1", 1) != 1 ||
-            read(ready[0], &byte, 1) != 1)
+        if (unshare(CLONE_NEWNET) < 0 || write(ready[1], "1", 1) != 1 || /* made; then: linked */
+            read(ready[1], &byte, 1) != 1)
             _exit(1);
     }
     must(internet_pid > 1 || internet_pid == 0, "fork");
@@ -126,7 +126,7 @@ static void internet_start(void)
                  "ip route add default via 198.51.100.2",
                  internet_pid);
         must(run_here(command) == 0, command);
-        must(write(ready[1], "1", 1) == 1, "go on");
+        must(write(ready[0], "1", 1) == 1, "go on");
         close(ready[0]);
         close(ready[1]);
         return;

@@ -137,11 +137,12 @@ static pid_t find_router(const struct context *ctx)
     return (pid_t)pid;
 }
 
-static int write_router(const struct context *ctx, pid_t pid, struct err *err)
+int egress_record_router(const struct context *ctx, struct err *err)
 {
     _cleanup_free_ char *path = router_record(ctx), *text = NULL;
     _cleanup_json_ json_t *json = json_object();
     _cleanup_close_ int fd = -1;
+    pid_t pid = getpid();
     uint64_t ticks;
 
     if (sys_start_ticks(pid, &ticks, err) < 0)
@@ -205,8 +206,7 @@ static int start_router(struct context *ctx, int *pidfd, struct err *err)
         router_run(ctx, ready_write);
     fd_close(&ready_write);
     fd_read_full(ready_read, &answer, sizeof(answer));
-    if (answer.code == ERR_NONE &&
-        (write_router(ctx, pid, &answer) < 0 || open_netns(ctx, pid, &answer) < 0))
+    if (answer.code == ERR_NONE && open_netns(ctx, pid, &answer) < 0)
         sys_pidfd_kill(fd, SIGKILL);
     if (answer.code != ERR_NONE) {
         sys_wait(pid, NULL);

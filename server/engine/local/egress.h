@@ -48,6 +48,8 @@ void egress_rules(struct buf *out, const uint32_t *hosts, size_t host_count);
 /* The router's life (egress_router.c): in a fork of the launcher, never returns. READY gets a
  * struct err, code ERR_NONE when the rules are loaded. */
 void router_run(const struct context *ctx, int ready) __attribute__((noreturn));
+/* In the router's process: write down that it is there, for the next launcher. */
+int egress_record_router(const struct context *ctx, struct err *err);
 /* Run ARGV with INPUT on its standard input. Returns 0, or -1 with its words in *ERR. */
 int router_run_program(char *const argv[], const char *input, size_t input_len, struct err *err);
 /* "slirp4netns" or "nft" where PATH or the sbin folders have it: to free(), or NULL. */

@@ -193,14 +193,17 @@ void router_run(const struct context *ctx, int ready)
     struct context own = *ctx;
     struct err err = {0};
 
+    /* Until it is written down, nobody would find it should the launcher die. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     keep_only(&own, &ready);
     setsid();
     sigaction(SIGTERM, &term, NULL);
     prctl(PR_SET_NAME, "sandpit-router");
     if (program == NULL)
         err_set(&err, ERR_UNSUPPORTED, "slirp4netns is missing: apt-get install slirp4netns");
-    if (err.code == ERR_NONE)
-        set_up(&own, &err);
+    if (err.code == ERR_NONE && set_up(&own, &err) == 0)
+        egress_record_router(&own, &err);
+    prctl(PR_SET_PDEATHSIG, 0);
     fd_write_full(ready, &err, sizeof(err));
     if (err.code != ERR_NONE)
         _exit(1);

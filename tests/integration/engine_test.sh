@@ -1,0 +1,10 @@
+#!/bin/sh
+# tests/integration/engine_test.sh - the local engine with real namespaces; needs root.
+#
+# usage: engine_test.sh OUT      OUT: the build's output folder, with engine_test and engine_init
+#
+# Runs in a pid namespace of its own, so that nothing survives it, whatever happens.
+set -eu
+bin=$1/tests/integration
+exec unshare --pid --fork --kill-child --mount-proc \
+    sh -c 'status=0; "$@" || status=$?; exit $status' sh "$bin/engine_test" "$bin/engine_init"
