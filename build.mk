@@ -193,6 +193,9 @@ $(OUT)/tests/integration/engine_init: tests/integration/engine_init.c
 	@echo '  LD $@'
 	$(Q)$(CC) -std=gnu17 -D_GNU_SOURCE $(WARN) -O1 -static -o $@ $<
 
+.PHONY: integration
+integration: $(HTTP_TEST_SERVER) $(PROXY_TEST_SERVER) $(API_TEST_SERVER) $(ENGINE_TEST)
+
 # Fuzz targets: tests/fuzz/<folder>_<name>.c defines LLVMFuzzerTestOneInput. Built twice: with
 # libFuzzer (`make fuzz`, clang) and with a driver that replays the corpus (`make check`, any build).
 FUZZ_SRC := $(filter-out tests/fuzz/driver.c,$(wildcard tests/fuzz/*.c))
