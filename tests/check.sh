@@ -128,15 +128,7 @@ skip() { # name why
 }
 
 build() { # variant
-    run "build-$1" 900 make -j"$JOBS" BUILD="$1" build unit fuzz-replay $(c_integration "build/$1")
-}
-
-# Programs of integration tests: the Makefile builds each as $(OUT)/tests/integration/<name>.
-c_integration() { # out
-    local file
-    for file in tests/integration/*.c; do
-        [ ! -e "$file" ] || echo "$1/${file%.c}"
-    done
+    run "build-$1" 900 make -j"$JOBS" BUILD="$1" build unit fuzz-replay integration
 }
 
 unit_tests() { # variant folder...
@@ -177,17 +169,16 @@ fuzz_replays() { # variant
 integration() { # variant except...
     local variant=$1 file name command out=$ROOT/build/$1
     shift
-    for file in tests/integration/*_test.{py,sh,c}; do
+    for file in tests/integration/*_test.{py,sh}; do
         [ -e "$file" ] || continue
         name=$(basename "${file%.*}")
         [[ " $* " != *" $name "* ]] || continue
         case $file in
         *.py) command=(python3 "$file") ;;
-        *.sh) command=(bash "$file") ;;
-        *.c) command=("$out/${file%.c}") ;;
+        *.sh) command=(sh "$file" "$out") ;;
         esac
         run "integration-$variant-$name" "$(limit_of "$variant" 600)" \
-            env SANDPIT_OUT="$out" OUT="$out" SANDPIT_TIME_FACTOR="$(factor_of "$variant")" \
+            env SANDPIT_OUT="$out" OUT="$out" ENVD="$out/envd" SANDPIT_TIME_FACTOR="$(factor_of "$variant")" \
             "${WRAP[@]}" "${command[@]}"
     done
 }
