@@ -274,8 +274,7 @@ int main(int argc, char **argv)
     tidy_descriptors();
     tidy_signals();
     umask(022);
-    spawn_init();
-    if (hash_init() < 0 || serve(&options, &err) < 0) {
+    if (hash_init() < 0 || spawn_init(&err) < 0 || serve(&options, &err) < 0) {
         log_err(LOG_ERROR, "envd cannot start", NULL, &err);
         return 1;
     }

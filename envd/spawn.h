@@ -1,5 +1,5 @@
 /*
- * envd/spawn.h - start one command as a user: vfork, dress, exec.
+ * envd/spawn.h - start one command as a user: clone, dress, exec.
  *
  * Loop thread. The child gets nothing of envd but its three streams: every other descriptor is
  * close-on-exec, signals are unblocked and at their defaults, oom_score_adj is 100 so that the
@@ -29,7 +29,7 @@ struct spawn {
 };
 
 /* Remember the limits that children get back, then raise those of envd itself. Once. */
-void spawn_init(void);
+int spawn_init(struct err *err);
 
 /* Returns the pid, or -1 with *ERR: what could not be done, as "chdir /x: no such file …". */
 pid_t spawn_run(const struct spawn *spawn, struct err *err);

@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include "envd/connect/codec.h"
+#include "server/base/map.h"
 #include "server/base/mem.h"
 #include "server/base/str.h"
 
@@ -178,22 +179,50 @@ static int write_map_entry(const ProtobufCMessage *entry, struct buf *out, struc
     return write_value(&fields[1], codec_member(entry, &fields[1]), out, err);
 }
 
+static const char *entry_key(const ProtobufCMessage *entry)
+{
+    return *(char *const *)codec_member(entry, &entry->descriptor->fields[0]);
+}
+
+/* In the binary form a key may come again, and the last one counts; in JSON it must not. */
+static int write_map(ProtobufCMessage *const *entries, size_t count, struct buf *out,
+                     struct err *err)
+{
+    const char *separator = "{";
+    struct map last;
+    int rc = 0;
+
+    map_init(&last);
+    for (size_t i = 0; i < count; i++)
+        map_put(&last, entry_key(entries[i]), entries[i]);
+    for (size_t i = 0; i < count && rc == 0; i++) {
+        if (map_get(&last, entry_key(entries[i])) != entries[i])
+            continue;
+        buf_add_str(out, separator);
+        separator = ",";
+        rc = write_map_entry(entries[i], out, err);
+    }
+    buf_add_char(out, '}');
+    map_clear(&last);
+    return rc;
+}
+
 static int write_repeated(const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field,
                           struct buf *out, struct err *err)
 {
     size_t count = *(size_t *)codec_quantifier(message, field);
     const char *element = *(char **)codec_member(message, field);
-    bool map = codec_is_map(field);
 
-    buf_add_char(out, map ? '{' : '[');
+    if (codec_is_map(field))
+        return write_map((ProtobufCMessage *const *)(const void *)element, count, out, err);
+    buf_add_char(out, '[');
     for (size_t i = 0; i < count; i++, element += element_size(field)) {
         if (i > 0)
             buf_add_char(out, ',');
-        if (map ? write_map_entry(*(ProtobufCMessage *const *)(const void *)element, out, err) < 0
-                : write_value(field, element, out, err) < 0)
+        if (write_value(field, element, out, err) < 0)
             return -1;
     }
-    buf_add_char(out, map ? '}' : ']');
+    buf_add_char(out, ']');
     return 0;
 }
 
