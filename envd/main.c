@@ -201,10 +201,11 @@ static int watch_signals(struct agent *agent, struct err *err)
 
 static void write_mark(const char *name, const char *value)
 {
+    const int flags = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW;
+    _cleanup_free_ char *path = mem_asprintf("%s/%s", RUN_DIR, name);
+    _cleanup_close_ int fd = open(path, flags, 0644);
     struct err err = {0};
 
-    _cleanup_free_ char *path = mem_asprintf("%s/%s", RUN_DIR, name);
-    _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
     if (fd < 0 || fd_write_full(fd, value, strlen(value)) < 0) {
         err_sys(&err, errno, "cannot write %s", path);
         log_err(LOG_WARN, "sandbox mark", NULL, &err);

@@ -54,7 +54,8 @@ static void pump(struct process *process)
 
     while (process->input != NULL) {
         struct input *input = process->input;
-        ssize_t n = write(process->input_io.fd, input->data + input->done, input->len - input->done);
+        size_t left = input->len - input->done;
+        ssize_t n = write(process->input_io.fd, input->data + input->done, left);
 
         if (n < 0 && errno == EINTR)
             continue;

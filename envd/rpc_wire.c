@@ -170,11 +170,18 @@ int wire_send(struct rpc_call *call, const ProtobufCMessage *message, struct err
     return 0;
 }
 
+/* What the handler chose, else what fits ERR. CALL may be NULL. */
+static enum connect_code code_of(const struct rpc_call *call, const struct err *err)
+{
+    if (call != NULL && call->code != CONNECT_NONE)
+        return call->code;
+    return connect_code_of(err->code);
+}
+
 /* {"code":"…","message":"…"}; a new reference. */
 static json_t *error_json(const struct rpc_call *call, const struct err *err)
 {
-    enum connect_code code = call != NULL && call->code != CONNECT_NONE ? call->code
-                                                                        : connect_code_of(err->code);
+    enum connect_code code = code_of(call, err);
     json_t *json = json_object();
     size_t len = strlen(err->msg);
 
@@ -205,8 +212,7 @@ static void reply_unary_error(struct exchange *ex, const struct rpc_call *call,
 {
     _cleanup_json_ json_t *json = error_json(call, err);
     _cleanup_free_ char *text = json_text(json);
-    enum connect_code code = call != NULL && call->code != CONNECT_NONE ? call->code
-                                                                        : connect_code_of(err->code);
+    enum connect_code code = code_of(call, err);
 
     http_reply(ex, connect_code_status(code), "application/json", text, strlen(text));
 }

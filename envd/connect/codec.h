@@ -50,7 +50,7 @@ int codec_proto_encode(const ProtobufCMessage *message, struct buf *out, struct 
 
 /* DESC is the seconds-and-nanos message that JSON shows as RFC 3339. */
 bool codec_is_timestamp(const ProtobufCMessageDescriptor *desc);
-/* FIELD is a map: a repeated message of key and value, as protoc makes it for map<string, string>. */
+/* FIELD is a map: a repeated message of key and value, as protoc makes of map<string, string>. */
 bool codec_is_map(const ProtobufCFieldDescriptor *field);
 /* "modified_time" to "modifiedTime"; OUT holds at least strlen(NAME) + 1. */
 void codec_json_name(const char *name, char *out);

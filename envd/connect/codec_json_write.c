@@ -104,7 +104,8 @@ static int write_timestamp(const ProtobufCMessage *message, struct buf *out, str
 
 static int write_enum(const ProtobufCFieldDescriptor *field, int value, struct buf *out)
 {
-    const ProtobufCEnumValue *named = protobuf_c_enum_descriptor_get_value(field->descriptor, value);
+    const ProtobufCEnumDescriptor *desc = field->descriptor;
+    const ProtobufCEnumValue *named = protobuf_c_enum_descriptor_get_value(desc, value);
 
     if (named != NULL)
         buf_printf(out, "\"%s\"", named->name);

@@ -29,7 +29,8 @@ static void check_head(const struct http_head *head)
     if (hosts > 1 || (hosts == 0 && head->minor == 1))
         abort();
     buf_init(&value, 64);
-    if (http_query_get(head->query, "path", &value, &err) > 0 && strlen(buf_str(&value)) != value.len)
+    if (http_query_get(head->query, "path", &value, &err) > 0 &&
+        strlen(buf_str(&value)) != value.len)
         abort();
     buf_clear(&value);
 }

@@ -113,7 +113,8 @@ static void what_two_readers_could_disagree_on_is_refused(void **state)
 
 static void names_are_lower_case_and_values_trimmed(void **state)
 {
-    static const char text[] = "GET / HTTP/1.1\r\nHOST: x\r\nX-Metadata-A:\t b c \t\r\nx-a:\r\n\r\n";
+    static const char text[] = "GET / HTTP/1.1\r\nHOST: x\r\n"
+                               "X-Metadata-A:\t b c \t\r\nx-a:\r\n\r\n";
     struct http_head head;
     struct err err = {0};
 
