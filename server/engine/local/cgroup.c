@@ -181,8 +181,9 @@ int cgroups_open(const char *instance, struct cgroups **out, struct err *err)
     _cleanup_(cleanup_cgroups) struct cgroups *cgroups = mem_zalloc(sizeof(*cgroups));
 
     if (text == NULL)
-        return err_set(err, ERR_UNSUPPORTED, "cannot read /proc/self/mountinfo: mount -t proc "
-                                             "proc /proc");
+        return err_set(err, ERR_UNSUPPORTED,
+                       "cannot read /proc/self/mountinfo: mount -t proc "
+                       "proc /proc");
     if (cgroups_find(text, cgroups_controllers, cgroups, err) < 0)
         return -1;
     cgroups->base = mem_asprintf("sandpit-%s", instance);
@@ -289,8 +290,7 @@ int cgroup_remove(const struct cgroups *cgroups, const char *name, struct err *e
     return 0;
 }
 
-void cgroups_each(const struct cgroups *cgroups, void (*fn)(void *ctx, const char *name),
-                  void *ctx)
+void cgroups_each(const struct cgroups *cgroups, void (*fn)(void *ctx, const char *name), void *ctx)
 {
     for (size_t i = 0; i < CGROUP_HIERARCHIES; i++) {
         _cleanup_free_ char *path = mem_asprintf("%s/%s", cgroups->mounts[i], cgroups->base);

@@ -38,7 +38,12 @@ struct cgroups {
 struct cgroup {
     int fds[CGROUP_HIERARCHIES];
 };
-#define CGROUP_NONE {{-1, -1, -1, -1}}
+#define CGROUP_NONE                                                                                \
+    {                                                                                              \
+        {                                                                                          \
+            -1, -1, -1, -1                                                                         \
+        }                                                                                          \
+    }
 
 struct cgroup_ops {
     const char *name; /* "v1", "v2" */

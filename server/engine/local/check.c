@@ -34,8 +34,8 @@ struct report {
     bool failed;
 };
 
-static void say(struct report *report, const char *name, enum check_state state,
-                const char *found, const char *remedy)
+static void say(struct report *report, const char *name, enum check_state state, const char *found,
+                const char *remedy)
 {
     report->failed |= state == CHECK_FAIL;
     report->fn(report->ctx, name, state, found, remedy);
@@ -60,8 +60,9 @@ static void check_kernel(struct report *report)
     bool close_range_there = syscall(SYS_close_range, ~0U, ~0U, 0) >= 0 || errno != ENOSYS;
     bool all = pidfd && openat2 && clone3 && close_range_there;
     say(report, "system calls", all ? CHECK_OK : CHECK_FAIL,
-        all ? "pidfd_open, openat2, clone3, close_range" : "one of pidfd_open, openat2, clone3, "
-                                                           "close_range is missing",
+        all ? "pidfd_open, openat2, clone3, close_range"
+            : "one of pidfd_open, openat2, clone3, "
+              "close_range is missing",
         "use Linux 5.10 or newer; inside a container, allow these system calls");
 }
 
@@ -87,8 +88,8 @@ static void check_namespaces(struct report *report)
     static const struct {
         uint64_t flag;
         const char *name;
-    } kinds[] = {{CLONE_NEWPID, "pid"}, {CLONE_NEWNS, "mount"},      {CLONE_NEWNET, "network"},
-                 {CLONE_NEWUTS, "uts"}, {CLONE_NEWIPC, "ipc"}, {CLONE_NEWCGROUP, "cgroup"}};
+    } kinds[] = {{CLONE_NEWPID, "pid"}, {CLONE_NEWNS, "mount"}, {CLONE_NEWNET, "network"},
+                 {CLONE_NEWUTS, "uts"}, {CLONE_NEWIPC, "ipc"},  {CLONE_NEWCGROUP, "cgroup"}};
 
     for (size_t i = 0; i < array_size(kinds); i++) {
         pid_t pid = sys_clone(kinds[i].flag, -1, NULL);
@@ -125,8 +126,9 @@ static void check_overlay(struct report *report, const struct local_config *conf
     if (rootfs_idmap_works(probe, config->id_base, &err)) {
         say(report, "overlay", CHECK_OK, "with idmapped lower layers", NULL);
     } else if (rootfs_overlay_works(probe, &err)) {
-        say(report, "overlay", CHECK_WARN, "without idmapped lower layers: files of /usr belong to "
-                                           "nobody in sandboxes, and sudo does not work there",
+        say(report, "overlay", CHECK_WARN,
+            "without idmapped lower layers: files of /usr belong to "
+            "nobody in sandboxes, and sudo does not work there",
             "use Linux 5.19 or newer, with /usr and the state on ext4, xfs or btrfs");
     } else {
         say_err(report, "overlay", CHECK_FAIL, &err);
@@ -230,8 +232,8 @@ static void check_names(struct report *report)
     hosts = strstr(text, "\nhosts:");
     if (hosts != NULL)
         text[(size_t)(hosts - text) + 1 + strcspn(hosts + 1, "\n")] = '\0';
-    bool there = hosts != NULL && (strstr(hosts, "myhostname") != NULL ||
-                                   strstr(hosts, "resolve") != NULL);
+    bool there =
+        hosts != NULL && (strstr(hosts, "myhostname") != NULL || strstr(hosts, "resolve") != NULL);
     say(report, "*.localhost", there ? CHECK_OK : CHECK_WARN,
         there ? "libnss-myhostname" : "names below .localhost do not resolve", remedy);
 }

@@ -179,10 +179,12 @@ static int receive_all(struct client *client)
     for (;;) {
         struct launcher_reply reply;
         int fd = -1, count = 0;
-        ssize_t n = packet_receive(client->sock, &reply, sizeof(reply), &fd, 1, &count,
-                                   MSG_DONTWAIT);
+        ssize_t n =
+            packet_receive(client->sock, &reply, sizeof(reply), &fd, 1, &count, MSG_DONTWAIT);
         if (n < 0 && errno == EAGAIN)
             return 0;
+        if (n < 0 && errno == EMSGSIZE)
+            n = sizeof(reply); /* its descriptor did not fit into this process: dials notice */
         if (n <= 0)
             return -1;
         if (n != (ssize_t)sizeof(reply) || reply.magic != LAUNCHER_MAGIC) {
@@ -400,8 +402,8 @@ static void dial_answered(struct client *client, struct call *call,
     loop_post(dial->loop, &dial->msg);
 }
 
-void client_dial(struct client *client, struct loop *loop, const char *id, uint16_t port,
-                 bool ipv6, engine_dial_fn cb, void *ctx)
+void client_dial(struct client *client, struct loop *loop, const char *id, uint16_t port, bool ipv6,
+                 engine_dial_fn cb, void *ctx)
 {
     struct launcher_request request = {.op = LAUNCHER_DIAL, .ipv6 = ipv6};
     struct dial *dial = mem_zalloc(sizeof(*dial));

@@ -26,7 +26,7 @@ int client_call(struct client *client, struct launcher_request *request, int fd,
                 client_item_fn item, void *ctx, struct launcher_reply *reply, struct err *err);
 
 /* engine.h dial. Never blocks. */
-void client_dial(struct client *client, struct loop *loop, const char *id, uint16_t port,
-                 bool ipv6, engine_dial_fn cb, void *ctx);
+void client_dial(struct client *client, struct loop *loop, const char *id, uint16_t port, bool ipv6,
+                 engine_dial_fn cb, void *ctx);
 
 #endif

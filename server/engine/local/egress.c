@@ -157,14 +157,19 @@ int egress_record_router(const struct context *ctx, struct err *err)
     return 0;
 }
 
+/* The old namespace, if any, is let go of only when the new one is open. */
 static int open_netns(struct context *ctx, pid_t pid, struct err *err)
 {
     char path[40];
+    int fd;
 
-    fd_close(&ctx->router_netns);
     snprintf(path, sizeof(path), "/proc/%d/ns/net", pid);
-    ctx->router_netns = open(path, O_RDONLY | O_CLOEXEC);
-    return ctx->router_netns < 0 ? err_sys(err, errno, "cannot open %s", path) : 0;
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return err_sys(err, errno, "cannot open %s", path);
+    fd_close(&ctx->router_netns);
+    ctx->router_netns = fd;
+    return 0;
 }
 
 static int adopt_router(struct context *ctx, pid_t pid, int *pidfd, struct err *err)
@@ -175,6 +180,8 @@ static int adopt_router(struct context *ctx, pid_t pid, int *pidfd, struct err *
 
     if (fd < 0)
         return err_sys(err, errno, "cannot open the router process");
+    if (sys_pidfd_ended(fd, 0)) /* a zombie still has its start time */
+        return err_set(err, ERR_NOT_FOUND, "the router process has ended");
     if (open_netns(ctx, pid, err) < 0)
         return -1;
     child = fork();
@@ -298,7 +305,8 @@ int egress_switch(const struct context *ctx, uint32_t slot, int netns, bool on, 
     if (sock < 0)
         return -1;
     if (!on)
-        return rtnl_index(sock, LINK_INSIDE) == 0 ? 0 : rtnl_link_set(sock, LINK_INSIDE, false, err);
+        return rtnl_index(sock, LINK_INSIDE) == 0 ? 0
+                                                  : rtnl_link_set(sock, LINK_INSIDE, false, err);
     if (rtnl_index(sock, LINK_INSIDE) == 0) {
         if (ctx->router_netns < 0)
             return err_set(err, ERR_UNSUPPORTED,

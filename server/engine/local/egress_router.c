@@ -24,7 +24,7 @@
 char *router_find_program(const char *name)
 {
     static const char *const folders[] = {"/usr/local/sbin", "/usr/local/bin", "/usr/sbin",
-                                          "/usr/bin", "/sbin", "/bin"};
+                                          "/usr/bin",        "/sbin",          "/bin"};
 
     for (size_t i = 0; i < array_size(folders); i++) {
         char *path = mem_asprintf("%s/%s", folders[i], name);

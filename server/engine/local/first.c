@@ -26,14 +26,14 @@
 #define FD_LISTEN 3 /* envd's descriptors, named in its arguments */
 #define FD_CONFIG 4
 #define FD_ENVD 5
-#define FD_SAFE 16      /* above all of them */
+#define FD_SAFE 16       /* above all of them */
 #define OPEN_FILES 65536 /* RLIMIT_NOFILE, when the host allows as much */
 
 /* Docker's default set, and ptrace: root inside may debug what it sees, and sees only itself. */
 static const int kept_capabilities[] = {
-    CAP_AUDIT_WRITE, CAP_CHOWN,   CAP_DAC_OVERRIDE, CAP_FOWNER,     CAP_FSETID,
+    CAP_AUDIT_WRITE, CAP_CHOWN,   CAP_DAC_OVERRIDE, CAP_FOWNER,           CAP_FSETID,
     CAP_KILL,        CAP_MKNOD,   CAP_NET_RAW,      CAP_NET_BIND_SERVICE, CAP_SETFCAP,
-    CAP_SETGID,      CAP_SETPCAP, CAP_SETUID,       CAP_SYS_CHROOT, CAP_SYS_PTRACE,
+    CAP_SETGID,      CAP_SETPCAP, CAP_SETUID,       CAP_SYS_CHROOT,       CAP_SYS_PTRACE,
 };
 
 __attribute__((noreturn)) static void report_and_end(int control, const struct err *err)
@@ -124,8 +124,7 @@ static void wait_order(int control, struct first_order *order, int *config)
 }
 
 /* What the sandbox is called and may use. After it, a crash leaves a sandbox that can be found. */
-static int take_identity(struct first_plan *plan, const struct first_order *order,
-                         struct err *err)
+static int take_identity(struct first_plan *plan, const struct first_order *order, struct err *err)
 {
     const struct context *ctx = plan->ctx;
     struct record record = {
@@ -134,11 +133,16 @@ static int take_identity(struct first_plan *plan, const struct first_order *orde
         .slot = plan->slot,
         .internet = order->internet,
     };
+    struct err network = {0};
 
     if (ctx->cgroups->ops->limit(&plan->cgroup, &order->limits, err) < 0)
         return err_wrap(err, "limits of %s", order->id);
-    if (order->internet && egress_inside_up(plan->slot, err) < 0)
+    /* No link: the machine has no egress, and the launcher has said so at its start. */
+    if (order->internet && egress_inside_up(plan->slot, &network) < 0 &&
+        network.code != ERR_NOT_FOUND) {
+        *err = network;
         return err_wrap(err, "network of %s", order->id);
+    }
     if (renameat2(ctx->sandboxes_dir, plan->folder, ctx->sandboxes_dir, order->id,
                   RENAME_NOREPLACE) < 0)
         return err_sys(err, errno, "cannot name the folder of %s", order->id);
@@ -238,8 +242,13 @@ static int arrange(const struct first_plan *plan, int config, int *control, stru
 static int become_envd(struct err *err)
 {
     char listen_text[8], config_text[8];
-    char *const argv[] = {(char[]){"envd"},        (char[]){"--init"}, (char[]){"--listen-fd"},
-                          listen_text,             (char[]){"--config-fd"}, config_text, NULL};
+    char *const argv[] = {(char[]){"envd"},
+                          (char[]){"--init"},
+                          (char[]){"--listen-fd"},
+                          listen_text,
+                          (char[]){"--config-fd"},
+                          config_text,
+                          NULL};
     char *const envp[] = {
         (char[]){"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
         (char[]){"HOME=/root"}, (char[]){"LANG=C.UTF-8"}, NULL};

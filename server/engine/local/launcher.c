@@ -9,6 +9,7 @@
 #include <sys/epoll.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -144,8 +145,9 @@ static int count_slots(struct launcher *launcher, struct err *err)
     uint32_t fit = (UINT32_MAX - 65536u - id_base) / 65536u;
 
     if (id_base < 65536u || id_base > UINT32_MAX - 3 * 65536u)
-        return err_set(err, ERR_INVALID, "the first host id for sandboxes must be between 65536 "
-                                         "and %u",
+        return err_set(err, ERR_INVALID,
+                       "the first host id for sandboxes must be between 65536 "
+                       "and %u",
                        UINT32_MAX - 3 * 65536u);
     launcher->slot_count = fit < SLOT_COUNT ? fit : SLOT_COUNT;
     return 0;
@@ -177,8 +179,10 @@ static int set_up(struct launcher *launcher, struct err *err)
     if (stat(launcher->config.envd_path, &st) < 0)
         return err_sys(err, errno, "envd is not at %s", launcher->config.envd_path);
     if (!S_ISREG(st.st_mode) || (st.st_mode & 0005) != 0005) /* it runs as somebody else */
-        return err_set(err, ERR_INVALID, "%s must be a program that everybody may read and run: "
-                                         "chmod 0755", launcher->config.envd_path);
+        return err_set(err, ERR_INVALID,
+                       "%s must be a program that everybody may read and run: "
+                       "chmod 0755",
+                       launcher->config.envd_path);
     ctx->host_netns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
     if (ctx->host_netns < 0)
         return err_sys(err, errno, "cannot open the network namespace (is /proc mounted?)");
@@ -284,6 +288,17 @@ static void set_up_signals(void)
     sigaction(SIGCHLD, &standard, NULL);
 }
 
+/* A descriptor for each sandbox. */
+static void raise_descriptors(void)
+{
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) < 0)
+        return;
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+}
+
 __attribute__((noreturn)) static void launcher_run(const struct local_config *config, int sock,
                                                    int ready)
 {
@@ -292,6 +307,7 @@ __attribute__((noreturn)) static void launcher_run(const struct local_config *co
 
     keep_only(&sock, &ready);
     set_up_signals();
+    raise_descriptors();
     setsid();
     umask(0022);
     prctl(PR_SET_NAME, "sandpit-launch");
@@ -308,7 +324,7 @@ __attribute__((noreturn)) static void launcher_run(const struct local_config *co
     launcher->server.fd = launcher->children.fd = launcher->addresses.fd = -1;
     launcher->router.fd = -1;
     launcher->waiting_tail = &launcher->waiting;
-    launcher->spare_target = config->spares == 0          ? SPARES_DEFAULT
+    launcher->spare_target = config->spares == 0            ? SPARES_DEFAULT
                              : config->spares == UINT32_MAX ? 0
                                                             : config->spares;
     map_init(&launcher->by_id);

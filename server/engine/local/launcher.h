@@ -21,11 +21,11 @@
 #include "server/engine/local/record.h"
 #include "server/engine/local/spawn.h"
 
-#define SLOT_COUNT 4608      /* SANDBOX_COUNT_MAX, and room for spares and the dying */
-#define WAITING_MAX 1024     /* creates that wait for a spare */
-#define BUILDERS_MAX 4       /* spares being built at once */
-#define JOBS_MAX 64          /* children at once, builders apart */
-#define BUILD_RETRY_MS 2000  /* pause after a spare could not be built */
+#define SLOT_COUNT 4608     /* SANDBOX_COUNT_MAX, and room for spares and the dying */
+#define WAITING_MAX 1024    /* creates that wait for a spare */
+#define BUILDERS_MAX 4      /* spares being built at once */
+#define JOBS_MAX 64         /* children at once, builders apart */
+#define BUILD_RETRY_MS 2000 /* pause after a spare could not be built */
 
 struct launcher;
 
@@ -39,8 +39,8 @@ enum box_state {
     BOX_SPARE,   /* waits for an order; has no id */
     BOX_ORDERED, /* becoming envd for the CREATE `serial` */
     BOX_RUNNING,
-    BOX_ENDED,   /* its first process is gone, the rest is not; or found like that at start */
-    BOX_ENDING,  /* a job removes it */
+    BOX_ENDED,  /* its first process is gone, the rest is not; or found like that at start */
+    BOX_ENDING, /* a job removes it */
 };
 
 struct box {
@@ -63,8 +63,15 @@ struct waiting {
     struct waiting *next;
 };
 
-enum job_kind { JOB_BUILD, JOB_DESTROY, JOB_DISCARD, JOB_FREEZE, JOB_THAW, JOB_INTERNET,
-                JOB_RULES };
+enum job_kind {
+    JOB_BUILD,
+    JOB_DESTROY,
+    JOB_DISCARD,
+    JOB_FREEZE,
+    JOB_THAW,
+    JOB_INTERNET,
+    JOB_RULES
+};
 
 /* A forked helper. */
 struct job {
@@ -82,7 +89,7 @@ struct launcher {
     struct context ctx;
     struct local_config config; /* owned strings */
     struct source server;
-    struct source children; /* signalfd for SIGCHLD */
+    struct source children;  /* signalfd for SIGCHLD */
     struct source addresses; /* netlink: the host's addresses change */
     struct source router;    /* pidfd */
     int epoll;
@@ -110,7 +117,7 @@ int launcher_watch(struct launcher *launcher, struct source *source, int fd,
                    void (*ready)(struct launcher *, struct source *), struct err *err);
 /* Stop watching and close. */
 void launcher_unwatch(struct launcher *launcher, struct source *source);
-/* Answer SERIAL: success when ERR is NULL; BOX (may be NULL) fills in what CREATE and ADOPT want. */
+/* Answer SERIAL: success when ERR is NULL. BOX, or NULL, fills in what CREATE and ADOPT want. */
 void launcher_answer(struct launcher *launcher, uint64_t serial, const struct box *box, int fd,
                      const struct err *err);
 void launcher_send(struct launcher *launcher, const struct launcher_reply *reply, int fd);

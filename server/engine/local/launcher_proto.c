@@ -45,8 +45,8 @@ static const struct {
 
 static int spec_check(const struct launcher_request *request, struct err *err)
 {
-    if (!text_ok(request->template_id, sizeof(request->template_id), "-_./:ABCDEFGHIJKLMNOPQRSTUVWXYZ",
-                 false))
+    if (!text_ok(request->template_id, sizeof(request->template_id),
+                 "-_./:ABCDEFGHIJKLMNOPQRSTUVWXYZ", false))
         return err_set(err, ERR_INVALID, "the template id has characters it may not have");
     if (request->cpu_count < 1 || request->cpu_count > LAUNCHER_CPU_MAX)
         return err_set(err, ERR_INVALID, "cpuCount must be between 1 and %d", LAUNCHER_CPU_MAX);
@@ -61,12 +61,11 @@ static int spec_check(const struct launcher_request *request, struct err *err)
 
 static bool spec_absent(const struct launcher_request *request)
 {
-    return request->template_id[0] == '\0' && request->cpu_count == 0 &&
-           request->memory_mb == 0 && request->pids_max == 0;
+    return request->template_id[0] == '\0' && request->cpu_count == 0 && request->memory_mb == 0 &&
+           request->pids_max == 0;
 }
 
-int request_check(const struct launcher_request *request, size_t len, int fd_count,
-                  struct err *err)
+int request_check(const struct launcher_request *request, size_t len, int fd_count, struct err *err)
 {
     if (len != sizeof(*request) || request->magic != LAUNCHER_MAGIC)
         return err_set(err, ERR_INVALID, "not a request of this launcher");

@@ -91,7 +91,8 @@ int packet_send(int sock, const void *data, size_t len, const int *fds, int fd_c
 /*
  * Receive one packet of at most SIZE bytes and up to FD_MAX descriptors (all close-on-exec; more
  * are closed). Returns its length, 0 when the other end is closed, or -1 with errno: EMSGSIZE for a
- * longer packet or more descriptors.
+ * longer packet, for more descriptors, or when this process has no room for them; DATA holds what
+ * fits then.
  */
 ssize_t packet_receive(int sock, void *data, size_t size, int *fds, int fd_max, int *fd_count,
                        int flags);

@@ -91,8 +91,8 @@ static void order(struct launcher *launcher, struct box *box, struct waiting *wa
     box->adopted = true;
     box->record.internet = message.internet;
     box_name(launcher, box, request->id);
-    if (packet_send(box->control.fd, &message, sizeof(message), &waiting->config, 1,
-                    MSG_DONTWAIT) < 0) {
+    if (packet_send(box->control.fd, &message, sizeof(message), &waiting->config, 1, MSG_DONTWAIT) <
+        0) {
         err_sys(&err, errno, "the spare sandbox does not answer");
         discard(launcher, box, &err);
     }

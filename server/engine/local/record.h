@@ -34,7 +34,7 @@ int record_write(const struct context *ctx, const char *id, const struct record 
 int record_read(const struct context *ctx, const char *id, struct record *out, struct err *err);
 /* Remove the record; none is no error. */
 int record_remove(const struct context *ctx, const char *id, struct err *err);
-/* FN for every id that has a folder or a record, once or twice; spares too, by their folder's name. */
+/* FN for every id with a folder or a record, once or twice; spares too, by their folder's name. */
 void record_each(const struct context *ctx, void (*fn)(void *ctx, const char *id), void *fn_ctx);
 /* The form of a record's text; for tests. Returns 0 or -1 with ERR_INVALID. */
 int record_parse(const char *text, size_t len, const char *boot_id, struct record *out,

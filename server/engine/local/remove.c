@@ -15,8 +15,8 @@
 #define DEPTH_MAX 64 /* folders open at once */
 
 struct removal {
-    int top;         /* the tree's top, where folders from too deep are moved to */
-    uint64_t moved;  /* how many were */
+    int top;        /* the tree's top, where folders from too deep are moved to */
+    uint64_t moved; /* how many were */
     struct err *err;
 };
 

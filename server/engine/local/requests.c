@@ -38,8 +38,7 @@ static int on_create(struct launcher *launcher, struct call *call, struct err *e
     return 0;
 }
 
-static int start(struct launcher *launcher, struct call *call, enum job_kind kind,
-                 struct err *err)
+static int start(struct launcher *launcher, struct call *call, enum job_kind kind, struct err *err)
 {
     struct job *job = mem_zalloc(sizeof(*job));
 
@@ -114,8 +113,8 @@ static int on_list(struct launcher *launcher, struct call *call, struct err *err
 
 static int on_dial(struct launcher *launcher, struct call *call, struct err *err)
 {
-    _cleanup_close_ int sock = netns_socket(call->box->init.fd, launcher->ctx.host_netns,
-                                            call->request->ipv6 != 0, err);
+    _cleanup_close_ int sock =
+        netns_socket(call->box->init.fd, launcher->ctx.host_netns, call->request->ipv6 != 0, err);
 
     if (sock < 0)
         return -1;
@@ -160,14 +159,10 @@ static const struct {
     call_fn run;
     enum need need;
 } calls[LAUNCHER_OP_COUNT] = {
-    [LAUNCHER_CREATE] = {on_create, NEED_NONE},
-    [LAUNCHER_DESTROY] = {on_destroy, NEED_SETTLED},
-    [LAUNCHER_ADOPT] = {on_adopt, NEED_RUNNING},
-    [LAUNCHER_LIST] = {on_list, NEED_NONE},
-    [LAUNCHER_DIAL] = {on_dial, NEED_RUNNING},
-    [LAUNCHER_INTERNET] = {on_internet, NEED_IDLE},
-    [LAUNCHER_FREEZE] = {on_freeze, NEED_IDLE},
-    [LAUNCHER_THAW] = {on_thaw, NEED_IDLE},
+    [LAUNCHER_CREATE] = {on_create, NEED_NONE},  [LAUNCHER_DESTROY] = {on_destroy, NEED_SETTLED},
+    [LAUNCHER_ADOPT] = {on_adopt, NEED_RUNNING}, [LAUNCHER_LIST] = {on_list, NEED_NONE},
+    [LAUNCHER_DIAL] = {on_dial, NEED_RUNNING},   [LAUNCHER_INTERNET] = {on_internet, NEED_IDLE},
+    [LAUNCHER_FREEZE] = {on_freeze, NEED_IDLE},  [LAUNCHER_THAW] = {on_thaw, NEED_IDLE},
 };
 
 /* Find the sandbox and see that the operation is allowed in its state. */
@@ -175,9 +170,9 @@ static int find_box(struct launcher *launcher, struct call *call, enum need need
 {
     const char *id = call->request->id;
     struct box *box = map_get(&launcher->by_id, id);
-    bool changing = map_get(&launcher->waiting_ids, id) != NULL ||
-                    (box != NULL && (box->busy || box->state == BOX_ORDERED ||
-                                     box->state == BOX_ENDING));
+    bool changing =
+        map_get(&launcher->waiting_ids, id) != NULL ||
+        (box != NULL && (box->busy || box->state == BOX_ORDERED || box->state == BOX_ENDING));
 
     if (need == NEED_NONE)
         return 0;
@@ -208,17 +203,30 @@ static void serve(struct launcher *launcher, const struct launcher_request *requ
         launcher_answer(launcher, len >= sizeof(*request) ? request->serial : 0, NULL, -1, &err);
 }
 
+/*
+ * A request longer than any, or one whose descriptor could not be received: this process has none
+ * left (SCM_RIGHTS then cuts silently), and whoever asked waits.
+ */
+static void refuse_truncated(struct launcher *launcher, const struct launcher_request *request)
+{
+    struct err err = {0};
+
+    err_set(&err, ERR_BUSY, "a request could not be received whole; try again");
+    log_err(LOG_WARN, "request refused", NULL, &err);
+    launcher_answer(launcher, request->serial, NULL, -1, &err);
+}
+
 void requests_ready(struct launcher *launcher, struct source *source)
 {
     for (int i = 0; i < REQUESTS_PER_TURN; i++) {
         struct launcher_request request = {0};
         int fd = -1, count = 0;
-        ssize_t n = packet_receive(source->fd, &request, sizeof(request), &fd, 1, &count,
-                                   MSG_DONTWAIT);
-        if (n < 0 && (errno == EAGAIN || errno == EMSGSIZE)) {
-            if (errno == EAGAIN)
-                return;
-            log_warn("the server sent a request of a wrong size");
+        ssize_t n =
+            packet_receive(source->fd, &request, sizeof(request), &fd, 1, &count, MSG_DONTWAIT);
+        if (n < 0 && errno == EAGAIN)
+            return;
+        if (n < 0 && errno == EMSGSIZE) {
+            refuse_truncated(launcher, &request);
             continue;
         }
         if (n <= 0) {

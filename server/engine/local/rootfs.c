@@ -18,7 +18,7 @@
 #include "server/engine/local/sys.h"
 #include "server/engine/local/userns.h"
 
-#define TTY_GID 5      /* Debian's group "tty" */
+#define TTY_GID 5 /* Debian's group "tty" */
 #define SHM_OPTIONS "mode=1777,size=50%"
 
 /* glibc's <sys/mount.h> and <linux/mount.h> agree on the constants, not on being both included. */
@@ -79,8 +79,9 @@ static int fs_set(int fs, const char *key, const char *value, struct err *err)
 static int refuse_overlay(int errnum, struct err *err)
 {
     if (errnum == ENODEV)
-        return err_set(err, ERR_UNSUPPORTED, "this kernel has no overlay file system: modprobe "
-                                             "overlay");
+        return err_set(err, ERR_UNSUPPORTED,
+                       "this kernel has no overlay file system: modprobe "
+                       "overlay");
     if (errnum == EINVAL)
         return err_set(err, ERR_UNSUPPORTED,
                        "the state folder cannot hold an overlay's upper layer: put --state-dir on "
@@ -164,8 +165,8 @@ static int fill_dev(uint32_t root_id, struct err *err)
         {"dev/random", 1, 8}, {"dev/urandom", 1, 9}, {"dev/tty", 5, 0},
     };
     static const char *const links[][2] = {
-        {"/proc/self/fd", "dev/fd"},         {"/proc/self/fd/0", "dev/stdin"},
-        {"/proc/self/fd/1", "dev/stdout"},   {"/proc/self/fd/2", "dev/stderr"},
+        {"/proc/self/fd", "dev/fd"},       {"/proc/self/fd/0", "dev/stdin"},
+        {"/proc/self/fd/1", "dev/stdout"}, {"/proc/self/fd/2", "dev/stderr"},
         {"pts/ptmx", "dev/ptmx"},
     };
 
@@ -217,12 +218,12 @@ static int mount_proc(struct err *err)
 {
     static const unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
     static const char *const hidden[] = {
-        "proc/acpi",       "proc/asound",      "proc/interrupts",  "proc/kcore",
-        "proc/keys",       "proc/key-users",   "proc/kallsyms",    "proc/kmsg",
-        "proc/kpagecount", "proc/kpageflags",  "proc/kpagecgroup", "proc/latency_stats",
-        "proc/iomem",      "proc/ioports",     "proc/sched_debug", "proc/scsi",
-        "proc/slabinfo",   "proc/timer_list",  "proc/timer_stats", "proc/vmallocinfo",
-        "proc/modules",    "proc/config.gz",   "proc/mtrr",        NULL,
+        "proc/acpi",       "proc/asound",     "proc/interrupts",  "proc/kcore",
+        "proc/keys",       "proc/key-users",  "proc/kallsyms",    "proc/kmsg",
+        "proc/kpagecount", "proc/kpageflags", "proc/kpagecgroup", "proc/latency_stats",
+        "proc/iomem",      "proc/ioports",    "proc/sched_debug", "proc/scsi",
+        "proc/slabinfo",   "proc/timer_list", "proc/timer_stats", "proc/vmallocinfo",
+        "proc/modules",    "proc/config.gz",  "proc/mtrr",        NULL,
     };
     static const char *const read_only[] = {"proc/bus", "proc/fs", "proc/irq", "proc/sys",
                                             "proc/sysrq-trigger"};
@@ -243,15 +244,28 @@ static int mount_proc(struct err *err)
 static int mount_sys(struct err *err)
 {
     static const char *const hidden[] = {
-        "sys/block",       "sys/bus",         "sys/dev",           "sys/firmware",
-        "sys/fs",          "sys/hypervisor",  "sys/kernel/debug",  "sys/kernel/security",
-        "sys/kernel/slab", "sys/kernel/iommu_groups", "sys/module", "sys/power",
-        "sys/class/dmi",   "sys/class/block", "sys/devices/virtual/dmi",
-        "sys/devices/virtual/powercap", "sys/devices/pci0000:00", NULL,
+        "sys/block",
+        "sys/bus",
+        "sys/dev",
+        "sys/firmware",
+        "sys/fs",
+        "sys/hypervisor",
+        "sys/kernel/debug",
+        "sys/kernel/security",
+        "sys/kernel/slab",
+        "sys/kernel/iommu_groups",
+        "sys/module",
+        "sys/power",
+        "sys/class/dmi",
+        "sys/class/block",
+        "sys/devices/virtual/dmi",
+        "sys/devices/virtual/powercap",
+        "sys/devices/pci0000:00",
+        NULL,
     };
 
-    if (do_mount("sysfs", "sys", "sysfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL,
-                 err) < 0)
+    if (do_mount("sysfs", "sys", "sysfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL, err) <
+        0)
         return -1;
     return hide(hidden, err);
 }

@@ -14,12 +14,12 @@
 #include "server/base/err.h"
 
 struct rootfs_plan {
-    const char *layer;   /* folder of the template: "root" is below `/`, "usr" below /usr */
-    const char *folder;  /* the sandbox's own: "root", "root.work", "usr", "usr.work" */
-    const char *stage;   /* an existing empty folder to mount on meanwhile */
-    uint32_t root_id;    /* host id of the sandbox's root */
-    int userns;          /* owners are shifted into it */
-    bool idmap;          /* false: the kernel cannot; owners show as nobody */
+    const char *layer;  /* folder of the template: "root" is below `/`, "usr" below /usr */
+    const char *folder; /* the sandbox's own: "root", "root.work", "usr", "usr.work" */
+    const char *stage;  /* an existing empty folder to mount on meanwhile */
+    uint32_t root_id;   /* host id of the sandbox's root */
+    int userns;         /* owners are shifted into it */
+    bool idmap;         /* false: the kernel cannot; owners show as nobody */
 };
 
 /* Make FOLDER's subfolders, owned by ROOT_ID. */

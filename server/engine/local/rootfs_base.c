@@ -24,23 +24,55 @@
 
 /* What is copied from the host's /etc: names or patterns, files or whole folders. */
 static const char *const copied[] = {
-    "alternatives",     "ca-certificates.conf", "debian_version", "deluser.conf",
-    "adduser.conf",     "default/locale",       "default/useradd", "ethertypes",
-    "fonts",            "gai.conf",             "groff",          "inputrc",
-    "java-*-openjdk",   "ImageMagick-*",        "ld.so.cache",    "ld.so.conf",
-    "ld.so.conf.d",     "locale.alias",         "locale.gen",     "login.defs",
-    "magic",            "magic.mime",           "mailcap",        "manpath.config",
-    "mime.types",       "mke2fs.conf",          "networks",       "perl",
-    "protocols",        "python3",              "python3.*",      "rpc",
-    "security/limits.conf", "security/pam_env.conf", "services",  "sgml",
-    "ssl/certs",        "ssl/openssl.cnf",      "terminfo",       "vim",
-    "wgetrc",           "xattr.conf",           "xml",
+    "alternatives",
+    "ca-certificates.conf",
+    "debian_version",
+    "deluser.conf",
+    "adduser.conf",
+    "default/locale",
+    "default/useradd",
+    "ethertypes",
+    "fonts",
+    "gai.conf",
+    "groff",
+    "inputrc",
+    "java-*-openjdk",
+    "ImageMagick-*",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "locale.alias",
+    "locale.gen",
+    "login.defs",
+    "magic",
+    "magic.mime",
+    "mailcap",
+    "manpath.config",
+    "mime.types",
+    "mke2fs.conf",
+    "networks",
+    "perl",
+    "protocols",
+    "python3",
+    "python3.*",
+    "rpc",
+    "security/limits.conf",
+    "security/pam_env.conf",
+    "services",
+    "sgml",
+    "ssl/certs",
+    "ssl/openssl.cnf",
+    "terminfo",
+    "vim",
+    "wgetrc",
+    "xattr.conf",
+    "xml",
 };
 
 /* What is visible below /usr, when the host has it. */
 static const char *const visible[] = {
-    "bin",    "sbin",  "lib",   "lib32",   "lib64", "libx32", "libexec",
-    "share",  "local", "games", "include",
+    "bin",     "sbin",  "lib",   "lib32", "lib64",   "libx32",
+    "libexec", "share", "local", "games", "include",
 };
 
 /* Links at the top of a merged-/usr system, made when the host has the folder in /usr. */
@@ -92,8 +124,7 @@ static int copy_link(struct walk *walk, int dirfd, const char *name, const char 
 
 static int visit(struct walk *walk, int dirfd, const char *name, const char *path, int depth);
 
-static int visit_folder(struct walk *walk, int dirfd, const char *name, const char *path,
-                        int depth)
+static int visit_folder(struct walk *walk, int dirfd, const char *name, const char *path, int depth)
 {
     int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     struct dirent **entries = NULL;
@@ -182,8 +213,8 @@ static int each_hidden(int (*fn)(void *ctx, const char *name), void *ctx, struct
         return err_sys(err, errno, "cannot read /usr");
     for (int i = 0; i < count; i++) {
         _cleanup_free_ struct dirent *entry = entries[i];
-        bool shown = entry->d_name[0] == '.' && (entry->d_name[1] == '\0' ||
-                                                 str_eq(entry->d_name, ".."));
+        bool shown =
+            entry->d_name[0] == '.' && (entry->d_name[1] == '\0' || str_eq(entry->d_name, ".."));
         for (size_t j = 0; j < array_size(visible); j++)
             shown |= str_eq(entry->d_name, visible[j]);
         if (!shown && rc == 0)
@@ -240,8 +271,8 @@ static int make_entry(int root, const struct base_entry *entry, struct err *err)
         if (mkdirat(root, entry->path, mode) < 0)
             return err_sys(err, errno, "cannot create %s", entry->path);
     } else {
-        _cleanup_close_ int fd = openat(root, entry->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
-                                        mode);
+        _cleanup_close_ int fd =
+            openat(root, entry->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
         if (fd < 0 || fd_write_full(fd, entry->text, strlen(entry->text)) < 0)
             return err_sys(err, errno, "cannot write %s", entry->path);
     }

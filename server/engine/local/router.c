@@ -1,5 +1,6 @@
 /* The launcher's side of the egress router: start it, start it again, keep its rules true. */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/rtnetlink.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -37,8 +38,8 @@ static void on_addresses(struct launcher *launcher, struct source *source)
 static int watch_addresses(struct launcher *launcher, struct err *err)
 {
     struct sockaddr_nl address = {.nl_family = AF_NETLINK, .nl_groups = RTMGRP_IPV4_IFADDR};
-    _cleanup_close_ int sock = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK,
-                                      NETLINK_ROUTE);
+    _cleanup_close_ int sock =
+        socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
 
     if (sock < 0 || bind(sock, (struct sockaddr *)&address, sizeof(address)) < 0)
         return err_sys(err, errno, "cannot watch the host's addresses");
@@ -65,7 +66,7 @@ void router_start(struct launcher *launcher)
 
 void router_stop(struct launcher *launcher)
 {
-    int pidfd = launcher->router.fd < 0 ? -1 : dup(launcher->router.fd);
+    int pidfd = launcher->router.fd < 0 ? -1 : fcntl(launcher->router.fd, F_DUPFD_CLOEXEC, 0);
 
     launcher_unwatch(launcher, &launcher->router);
     if (launcher->ctx.router_netns >= 0)

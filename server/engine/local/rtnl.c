@@ -179,8 +179,7 @@ int rtnl_veth_add(int sock, const char *name, const char *peer, int peer_netns, 
     return errnum == 0 ? 0 : err_sys(err, errnum, "cannot create veth %s", name);
 }
 
-int rtnl_address_add(int sock, const char *name, uint32_t address, uint8_t prefix,
-                     struct err *err)
+int rtnl_address_add(int sock, const char *name, uint32_t address, uint8_t prefix, struct err *err)
 {
     uint32_t net_order = htonl(address);
     struct message m;

@@ -103,8 +103,8 @@ static const struct {
 };
 
 static const uint64_t new_namespaces[] = {
-    CLONE_NEWNS,  CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC,
-    CLONE_NEWUSER, CLONE_NEWPID,   CLONE_NEWNET,
+    CLONE_NEWNS,   CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC,
+    CLONE_NEWUSER, CLONE_NEWPID,    CLONE_NEWNET,
 };
 
 static const unsigned families[] = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK};
@@ -152,8 +152,8 @@ static int add_sockets(scmp_filter_ctx ctx)
             allowed |= families[i] == family;
         if (allowed)
             continue;
-        int rc = seccomp_rule_add(ctx, action, SCMP_SYS(socket), 1,
-                                  SCMP_A0_32(SCMP_CMP_EQ, family));
+        int rc =
+            seccomp_rule_add(ctx, action, SCMP_SYS(socket), 1, SCMP_A0_32(SCMP_CMP_EQ, family));
         if (rc < 0)
             return rc;
     }
@@ -174,8 +174,8 @@ static int add_ioctls(scmp_filter_ctx ctx)
 /* Before libseccomp's program: numbers past the last one reviewed do not exist. */
 static void put_guard(struct sock_filter *filter)
 {
-    filter[0] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
-                                             offsetof(struct seccomp_data, nr));
+    filter[0] =
+        (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
     filter[1] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, NR_LAST_REVIEWED, 0, 1);
     filter[2] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS);
 }
@@ -215,8 +215,9 @@ int seccomp_compile(struct seccomp_program **out, struct err *err)
     int rc;
 
     if (syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) < 0)
-        return err_set(err, ERR_UNSUPPORTED, "this kernel has no seccomp filters "
-                                             "(CONFIG_SECCOMP_FILTER=y is needed)");
+        return err_set(err, ERR_UNSUPPORTED,
+                       "this kernel has no seccomp filters "
+                       "(CONFIG_SECCOMP_FILTER=y is needed)");
     if (ctx == NULL)
         return err_set(err, ERR_INTERNAL, "cannot begin a seccomp filter");
     rc = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_ERRNO(ENOSYS));

@@ -145,8 +145,14 @@ static int run_build(const struct context *ctx, struct build *build, struct err 
 int spawn_spare(const struct context *ctx, uint32_t slot, struct spare *out, struct err *err)
 {
     _cleanup_(build_clear) struct build build = {
-        .plan = {.ctx = ctx, .slot = slot, .cgroup = CGROUP_NONE, .userns = -1, .listener = -1,
-                 .envd = -1, .control = -1, .gate = -1},
+        .plan = {.ctx = ctx,
+                 .slot = slot,
+                 .cgroup = CGROUP_NONE,
+                 .userns = -1,
+                 .listener = -1,
+                 .envd = -1,
+                 .control = -1,
+                 .gate = -1},
         .control = -1,
         .gate = -1,
         .pidfd = -1,

@@ -105,7 +105,8 @@ int userns_new(uint32_t root_id, struct err *err)
 
 int userns_mount(const char *path, int userns, struct err *err)
 {
-    struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)(unsigned)userns};
+    struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP,
+                              .userns_fd = (uint64_t)(unsigned)userns};
     _cleanup_close_ int tree = -1;
 
     tree = (int)syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
