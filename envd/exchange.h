@@ -10,12 +10,12 @@
 
 #include "envd/http.h"
 #include "envd/http_body.h"
-#include "envd/http_head.h"
+#include "envd/request_head.h"
 #include "envd/loop.h"
 #include "envd/pool.h"
 #include "envd/route.h"
 
-#define CONN_IN_MAX (2 * HTTP_HEAD_MAX_BYTES) /* bytes read ahead */
+#define CONN_IN_MAX (2 * REQUEST_HEAD_MAX_BYTES) /* bytes read ahead */
 #define CONN_OUT_MAX (256 << 20)              /* an answer that is ready in memory */
 #define CONN_OUT_HIGH (256 << 10)             /* a stream's sender stops here … */
 #define CONN_OUT_LOW (64 << 10)               /* … and goes on here */
@@ -70,7 +70,7 @@ struct exchange {
     unsigned refs;     /* loop thread */
     struct conn *conn; /* NULL: the client is gone */
     struct http_server *server;
-    struct http_head head;
+    struct request_head head;
     struct http_body framing;
     const struct route *route;
     struct settings *settings;

@@ -12,7 +12,7 @@
  *             What it leaves unread of the body is drained, or the connection closed. When it
  *             returns -1 without having begun an answer, *err is sent.
  *
- * Before any handler: the head is checked (HTTP_HEAD_MAX_BYTES; refused with 400 and close:
+ * Before any handler: the head is checked (REQUEST_HEAD_MAX_BYTES; refused with 400 and close:
  * Content-Length with Transfer-Encoding, repeated Host or Content-Length, obs-fold, a missing
  * Host), CORS answered, access token or JWT checked, and the Basic or JWT user looked up.
  * Source: RFC 9112; envd-api sections 1, 6, 7.
@@ -26,7 +26,7 @@
 #include <sys/types.h>
 
 #include "envd/config.h"
-#include "envd/http_head.h"
+#include "envd/request_head.h"
 #include "envd/user.h"
 #include "server/base/buf.h"
 #include "server/base/err.h"

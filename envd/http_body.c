@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "server/base/str.h"
+
 #define SIZE_DIGITS_MAX 15 /* of a chunk: below 2^60 */
 
 void http_body_init(struct http_body *body, bool chunked, int64_t length)
@@ -16,17 +18,6 @@ bool http_body_done(const struct http_body *body)
     return body->state == BODY_DONE;
 }
 
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 /* After a chunk's digits: its extension, or the end of the line. */
 static int size_ends(struct http_body *body, char c)
 {
@@ -38,7 +29,7 @@ static int size_ends(struct http_body *body, char c)
 
 static int size_digit(struct http_body *body, char c)
 {
-    int value = hex_value(c);
+    int value = hex_digit(c);
 
     if (value < 0)
         return size_ends(body, c);

@@ -34,7 +34,7 @@ void exchange_unref(struct exchange *ex)
         free(ex->answer_headers[i].name);
         free(ex->answer_headers[i].value);
     }
-    http_head_clear(&ex->head);
+    request_head_clear(&ex->head);
     settings_unref(ex->settings);
     free(ex->user);
     free(ex->bad_user);
@@ -208,7 +208,7 @@ void conn_answered(struct conn *conn)
 static void refuse_head(struct conn *conn, const struct err *why)
 {
     struct exchange *ex = conn->ex;
-    int status = why->code == ERR_LIMIT ? 431 : error_http_status(why->code);
+    int status = why->code == ERR_LIMIT ? 431 : why->code == ERR_UNSUPPORTED ? 505 : 400;
 
     ex->head.keep_alive = false;
     ex->continued = true;
@@ -221,12 +221,12 @@ static bool step_head(struct conn *conn)
 {
     struct err err = {0};
     struct exchange *ex;
-    struct http_head head;
+    struct request_head head;
     ssize_t used;
 
     if (conn->close_after)
         return false;
-    used = conn->in.len > 0 ? http_head_parse(conn->in.data, conn->in.len, &head, &err) : 0;
+    used = conn->in.len > 0 ? request_head_parse(conn->in.data, conn->in.len, &head, &err) : 0;
     if (used == 0)
         return false;
     ex = mem_zalloc(sizeof(*ex));

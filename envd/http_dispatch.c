@@ -23,7 +23,7 @@ const char *http_query(const struct exchange *ex)
 
 const char *http_header(const struct exchange *ex, const char *name)
 {
-    return http_head_get(&ex->head, name);
+    return request_head_get(&ex->head, name);
 }
 
 bool http_header_next(const struct exchange *ex, size_t *at, const char **name, const char **value)

@@ -100,6 +100,17 @@ static int scan_target(struct cursor *cur, struct http_head *out, struct err *er
     return 0;
 }
 
+/* "HTTP/2.0" and the like are another version; anything else is no HTTP. */
+static int wrong_version(const struct cursor *cur, struct err *err)
+{
+    size_t left = (size_t)(cur->end - cur->at);
+    bool other = left > 5 && memcmp(cur->at, "HTTP/", 5) == 0 && cur->at[5] >= '0' &&
+                 cur->at[5] <= '9';
+
+    return err_set(err, other ? ERR_UNSUPPORTED : ERR_INVALID,
+                   "the request line does not name HTTP/1.1 or HTTP/1.0");
+}
+
 static int scan_version(struct cursor *cur, struct http_head *out, struct err *err)
 {
     static const char prefix[] = "HTTP/1.";
@@ -107,12 +118,12 @@ static int scan_version(struct cursor *cur, struct http_head *out, struct err *e
     size_t want = sizeof(prefix) - 1;
 
     if (memcmp(cur->at, prefix, left < want ? left : want) != 0)
-        return err_set(err, ERR_INVALID, "the request line does not name HTTP/1.1 or HTTP/1.0");
+        return wrong_version(cur, err);
     if (left <= want)
         return MORE;
     cur->at += want;
     if (*cur->at != '0' && *cur->at != '1')
-        return err_set(err, ERR_INVALID, "the request line does not name HTTP/1.1 or HTTP/1.0");
+        return wrong_version(cur, err);
     out->minor_version = *cur->at++ - '0';
     return take_crlf(cur, err);
 }
@@ -211,7 +222,7 @@ static int scan_headers(struct cursor *cur, struct http_head *out, struct noted 
         if (*cur->at == '\r' || *cur->at == '\n')
             return take_crlf(cur, err);
         if (out->header_count == HTTP_HEADERS_MAX)
-            return err_set(err, ERR_INVALID, "the request has more than %d header fields",
+            return err_set(err, ERR_LIMIT, "the request has more than %d header fields",
                            HTTP_HEADERS_MAX);
         rc = scan_name(cur, header, err);
         if (rc == 0)

@@ -52,7 +52,8 @@ struct http_head {
  * `size`. Returns
  *    0  the head is complete and *OUT is filled (OUT points into itself: do not copy it)
  *    1  more bytes are needed; nothing is wrong so far. *OUT is undefined. The caller limits LEN
- *   -1  ERR_INVALID with a message that may reach the client. *OUT is undefined
+ *   -1  *ERR has a message that may reach the client: ERR_LIMIT (too many fields, status 431),
+ *       ERR_UNSUPPORTED (another HTTP version, 505) or ERR_INVALID (400). *OUT is undefined
  */
 int http_head_scan(const char *data, size_t len, struct http_head *out, struct err *err);
 

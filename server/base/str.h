@@ -37,6 +37,8 @@ int str_to_duration_ms(const char *s, int64_t *out, struct err *err);
 /* S is well-formed UTF-8 without NUL (RFC 3629: no surrogates, no overlong forms). */
 bool str_is_utf8(const char *s, size_t len);
 
+/* The value of a hex digit of either case, or -1. */
+int hex_digit(char c);
 /* Lower-case hex of LEN bytes and a NUL; OUT holds 2 * LEN + 1. */
 void hex_encode(const void *data, size_t len, char *out);
 /* Hex (either case) of exactly LEN bytes. Returns 0 or -1. */

@@ -174,6 +174,8 @@ static int check_head(struct conn *conn)
         head.framing = HTTP_BODY_NONE;
         rc = 0;
     }
+    if (rc < 0 && err.code == ERR_LIMIT)
+        status = 431;
     if (rc == 0)
         rc = check_sizes(conn, &head, &status, &err);
     if (rc < 0)

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "server/base/str.h"
+
 /* RFC 9110 section 5.6.2 */
 static bool is_token(unsigned char c)
 {
@@ -15,21 +17,10 @@ static bool is_text(unsigned char c)
     return c == '\t' || (c >= 0x20 && c != 0x7f);
 }
 
-static int hex_value(unsigned char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 /* The size line, up to its CR. */
 static enum chunked_state size_line(struct chunked *chunked, unsigned char c)
 {
-    int digit = hex_value(c);
+    int digit = hex_digit((char)c);
 
     if (++chunked->line > CHUNK_LINE_MAX_BYTES)
         return CHUNKED_BAD;

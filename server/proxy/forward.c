@@ -36,7 +36,7 @@ static enum step run_head(struct forward *fwd, struct err *err)
         return STEP_NEXT;
     fwd->keep = false;
     if (rc < 0)
-        return forward_answer_text(fwd, head_refused_status(input->bytes, input->size), err->msg);
+        return forward_answer_text(fwd, head_refused_status(err->code), err->msg);
     if (input->size >= HEAD_MAX_BYTES)
         return forward_answer_text(fwd, 431, "the request head is too large");
     return fwd->up.eof ? STEP_CLOSE : STEP_WAIT;

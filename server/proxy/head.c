@@ -44,42 +44,9 @@ int head_target(const struct http_head *head, struct head_target *out, struct er
     return 0;
 }
 
-/* The first line ends in "HTTP/<digit>.<digit>", and it is not a version we speak. */
-static bool has_other_version(const char *data, size_t len)
+int head_refused_status(enum err_code code)
 {
-    const char *end = memchr(data, '\n', len);
-    const char *at;
-
-    if (end == NULL)
-        return false;
-    if (end > data && end[-1] == '\r')
-        end--;
-    if (end - data < 9)
-        return false;
-    at = end - 8;
-    return memcmp(at, "HTTP/", 5) == 0 && at[5] >= '0' && at[5] <= '9' && at[6] == '.' &&
-           at[7] >= '0' && at[7] <= '9' && memcmp(at, "HTTP/1.1", 8) != 0 &&
-           memcmp(at, "HTTP/1.0", 8) != 0;
-}
-
-int head_refused_status(const char *data, size_t len)
-{
-    size_t lines = 0;
-
-    while (len > 0 && (*data == '\r' || *data == '\n')) {
-        data++;
-        len--;
-    }
-    if (has_other_version(data, len))
-        return 505;
-    for (size_t i = 0; i + 1 < len && lines <= HTTP_HEADERS_MAX + 1; i++) {
-        if (data[i] == '\r' && data[i + 1] == '\n') {
-            lines++;
-            if (i + 3 < len && data[i + 2] == '\r' && data[i + 3] == '\n')
-                break;
-        }
-    }
-    return lines > HTTP_HEADERS_MAX + 1 ? 431 : 400;
+    return code == ERR_LIMIT ? 431 : code == ERR_UNSUPPORTED ? 505 : 400;
 }
 
 /* Whether "X-Forwarded-…" and other fields are the proxy's to write or to drop. */

@@ -34,8 +34,8 @@ struct head_target {
 /* ERR_INVALID "Invalid host": an authority without a path (CONNECT), user info, another scheme. */
 int head_target(const struct http_head *head, struct head_target *out, struct err *err);
 
-/* The status for a head of LEN bytes at DATA that http_head_scan refused: 400, 431 or 505. */
-int head_refused_status(const char *data, size_t len);
+/* The status for a head that http_head_scan refused with CODE: 400, 431 or 505. */
+int head_refused_status(enum err_code code);
 
 /*
  * The path is, once decoded and cleaned, one that only the platform may use: its name, static;

