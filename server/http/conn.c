@@ -39,6 +39,7 @@ struct conn {
     enum conn_state state;
     struct timer timer;
     struct loop_msg resume_msg;
+    bool shared; /* the port is not this server's alone */
     bool resume_posted;
     bool closed; /* freed as soon as resume_msg has run */
     struct buf refusal;
@@ -141,6 +142,16 @@ static void refuse(struct conn *conn, int status, const struct err *err)
     h2o_socket_write(conn->sock, &out, 1, on_refusal_written);
 }
 
+/* A client may use a connection for every name of its certificate (RFC 9110 section 15.5.20). */
+int conn_check_addressee(const struct conn *conn, const struct http_head *head, struct err *err)
+{
+    const struct http_config *config = conn->server->config;
+
+    if (!conn->shared || config->serves == NULL || config->serves(config->ctx, head))
+        return 0;
+    return err_set(err, ERR_INVALID, "this connection is for the API; open another for that host");
+}
+
 static int check_sizes(const struct conn *conn, const struct http_head *head, int *status,
                        struct err *err)
 {
@@ -156,6 +167,16 @@ static int check_sizes(const struct conn *conn, const struct http_head *head, in
         return err_set(err, ERR_INVALID, "the request body is larger than %zu bytes", max);
     }
     return 0;
+}
+
+/* Before anything is said about a body that is not ours. */
+static int check_scanned(const struct conn *conn, const struct http_head *head, int *status,
+                         struct err *err)
+{
+    if (conn_check_addressee(conn, head, err) == 0)
+        return check_sizes(conn, head, status, err);
+    *status = 421;
+    return -1;
 }
 
 /* Scan what is there. 0: a complete head that h2o may have; 1: more is needed; -1: refused. */
@@ -279,12 +300,13 @@ static void start_h2o(struct http_server *server, struct conn *conn)
     conn->h2o_read = sock->_cb.read;
 }
 
-void conn_new(struct http_server *server, h2o_socket_t *sock)
+void conn_new(struct http_server *server, h2o_socket_t *sock, bool shared)
 {
     struct conn *conn = mem_zalloc(sizeof(*conn));
 
     conn->server = server;
     conn->sock = sock;
+    conn->shared = shared;
     conn->resume_msg.run = on_resume_msg;
     sock->on_close.cb = on_sock_close;
     sock->on_close.data = conn;
@@ -334,4 +356,17 @@ void conn_close_all(struct http_server *server, bool all)
         if (all ? conn->state != CONN_CLOSING : conn->state == CONN_IDLE)
             conn_close(conn);
     }
+}
+
+size_t conn_count_arriving(const struct http_server *server)
+{
+    size_t count = 0;
+
+    for (const h2o_linklist_t *node = server->conns.next; node != &server->conns;
+         node = node->next) {
+        const struct conn *conn = H2O_STRUCT_FROM_MEMBER(struct conn, link, node);
+
+        count += conn->state == CONN_HEAD || conn->state == CONN_BODY;
+    }
+    return count;
 }

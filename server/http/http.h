@@ -18,6 +18,7 @@
 #include "server/loop/loop.h"
 #include "server/loop/work.h"
 
+struct http_head;
 struct request;
 struct reply;
 struct http_server;
@@ -47,10 +48,15 @@ struct http_config {
     int (*authorize)(void *ctx, struct request *req, uint32_t scope, struct err *err);
     /*
      * The status and body of an error, through reply_json. NULL: text/plain. Also called for
-     * requests that no handler saw. Where no err code fits (405, 408, 413, 417, 431) the status is
-     * ours: it replaces that given to reply_* and a "code" in the JSON.
+     * requests that no handler saw. Where no err code fits (405, 408, 413, 417, 421, 431) the status
+     * is ours: it replaces that given to reply_* and a "code" in the JSON.
      */
     void (*write_error)(struct reply *reply, const struct err *err);
+    /*
+     * Whether a request on a connection of http_server_accept_shared is for this server: else 421,
+     * and the connection ends. NULL: all are.
+     */
+    bool (*serves)(void *ctx, const struct http_head *head);
     void *ctx; /* request_ctx() */
     struct work_pool *workers;
     size_t body_max_bytes;
@@ -65,9 +71,11 @@ struct http_server *http_server_new(const struct http_config *config, struct loo
  * What it has read is kept.
  */
 void http_server_accept(struct http_server *server, struct st_h2o_socket_t *sock);
-/* No further requests: idle connections close, running ones finish and then close. */
+/* As above, on a port that others answer on, too: a later request may be for one of those. */
+void http_server_accept_shared(struct http_server *server, struct st_h2o_socket_t *sock);
+/* No further requests: idle connections close; those that have begun finish and then close. */
 void http_server_drain(struct http_server *server);
-/* Requests not answered yet, or whose reply is still held. */
+/* Requests that have begun to arrive, are not answered yet, or whose reply is still held. */
 size_t http_server_active(const struct http_server *server);
 /* Close every connection. After loop_run has returned, with no request active. */
 void http_server_free(struct http_server *server);

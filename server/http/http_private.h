@@ -84,7 +84,9 @@ struct request {
 
 /* conn.c: a connection that h2o reads from, guarded by the strict scanner. */
 struct conn;
-void conn_new(struct http_server *server, h2o_socket_t *sock);
+void conn_new(struct http_server *server, h2o_socket_t *sock, bool shared);
+/* 0, or -1 with ERR when a request is for another server of the port: 421, and close. */
+int conn_check_addressee(const struct conn *conn, const struct http_head *head, struct err *err);
 struct conn *conn_of(h2o_req_t *req);
 /* A handler takes over: no timeout of ours runs until conn_request_ended. */
 void conn_request_began(struct conn *conn);
@@ -93,6 +95,8 @@ void conn_answering(struct conn *conn);
 void conn_request_ended(struct conn *conn);
 /* Close idle connections; with ALL every one. */
 void conn_close_all(struct http_server *server, bool all);
+/* Requests of which a part has come, and no handler has seen anything. */
+size_t conn_count_arriving(const struct http_server *server);
 
 /* reply.c */
 struct reply *reply_new(struct http_server *server, h2o_req_t *req, struct capture *capture);

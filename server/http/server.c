@@ -96,6 +96,11 @@ static int check_request(struct request *req, struct err *err)
     id = http_head_find(&req->head, "x-request-id");
     if (id != NULL)
         reply_set_id(req->reply, id->value, id->value_len);
+    if (conn_check_addressee(conn_of(req->h2o), &req->head, err) < 0) {
+        req->reply->forced_status = 421;
+        req->reply->close = true;
+        return -1;
+    }
     if (req->h2o->entity.base != NULL && req->h2o->entity.len > max) {
         req->reply->forced_status = 413;
         return err_set(err, ERR_INVALID, "the request body is larger than %zu bytes", max);
@@ -204,7 +209,12 @@ struct http_server *http_server_new(const struct http_config *config, struct loo
 
 void http_server_accept(struct http_server *server, struct st_h2o_socket_t *sock)
 {
-    conn_new(server, sock);
+    conn_new(server, sock, false);
+}
+
+void http_server_accept_shared(struct http_server *server, struct st_h2o_socket_t *sock)
+{
+    conn_new(server, sock, true);
 }
 
 void http_server_drain(struct http_server *server)
@@ -220,7 +230,7 @@ void http_server_drain(struct http_server *server)
 
 size_t http_server_active(const struct http_server *server)
 {
-    return server->active;
+    return server->active + conn_count_arriving(server);
 }
 
 void http_server_free(struct http_server *server)
