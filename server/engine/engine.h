@@ -47,7 +47,8 @@ typedef void (*engine_list_fn)(void *ctx, const char *id, const char *engine_dat
 
 /*
  * dial's answer, on the loop that asked: FD is a non-blocking socket whose connect has begun (the
- * callee owns it and waits for writability), or -1 with ERR set: ERR_NOT_FOUND no such sandbox.
+ * callee owns it and waits for writability), or -1 with ERR set: ERR_NOT_FOUND no such sandbox,
+ * ERR_CONFLICT refused (nothing listens there; over loopback that is known at once).
  */
 typedef void (*engine_dial_fn)(void *ctx, int fd, const struct err *err);
 
