@@ -215,10 +215,12 @@ static int set_up_loop(struct launcher *launcher, int sock, struct err *err)
 /* How long the loop may sleep: until spares may be built again. */
 static int sleep_ms(const struct launcher *launcher)
 {
-    int64_t left = launcher->build_after_mono_ms - time_mono_ms();
+    int64_t left = pool_refill_mono_ms(launcher) - time_mono_ms();
 
-    if (left <= 0 || launcher->spare_count + launcher->builders >= launcher->spare_target)
+    if (launcher->spare_count + launcher->builders >= launcher->spare_target)
         return -1;
+    if (left <= 0) /* none could be begun, or its time came just now */
+        return launcher->builders > 0 ? -1 : BUILD_RETRY_MS;
     return (int)left + 1;
 }
 

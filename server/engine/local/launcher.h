@@ -25,6 +25,7 @@
 #define WAITING_MAX 1024    /* creates that wait for a spare */
 #define BUILDERS_MAX 4      /* spares being built at once */
 #define JOBS_MAX 64         /* children at once, builders apart */
+#define REFILL_PAUSE_MS 25  /* pause after a create, while most spares are left */
 #define BUILD_RETRY_MS 2000 /* pause after a spare could not be built */
 
 struct launcher;
@@ -109,7 +110,8 @@ struct launcher {
     unsigned waiting_count;
     unsigned builders;
     unsigned jobs;
-    int64_t build_after_mono_ms;
+    int64_t build_after_mono_ms;  /* a build has failed: none before */
+    int64_t refill_after_mono_ms; /* a create has been served */
 };
 
 /* launcher.c */
@@ -146,6 +148,8 @@ int pool_create(struct launcher *launcher, const struct launcher_request *reques
                 struct err *err);
 /* Give spares to creates that wait, and begin as many builds as are needed. */
 void pool_run(struct launcher *launcher);
+/* When spares may be built that no create waits for. */
+int64_t pool_refill_mono_ms(const struct launcher *launcher);
 /* A build has ended: SPARE, or NULL with ERR. */
 void pool_built(struct launcher *launcher, const struct spare *spare, const struct err *err);
 /* At the end: remove the spares, here and now. */

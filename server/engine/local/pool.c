@@ -147,6 +147,15 @@ static int build_one(struct launcher *launcher)
     return -1;
 }
 
+int64_t pool_refill_mono_ms(const struct launcher *launcher)
+{
+    /* While most spares are left, the newest sandbox has the processors for itself. */
+    if (launcher->spare_count * 2 > launcher->spare_target &&
+        launcher->refill_after_mono_ms > launcher->build_after_mono_ms)
+        return launcher->refill_after_mono_ms;
+    return launcher->build_after_mono_ms;
+}
+
 void pool_run(struct launcher *launcher)
 {
     if (launcher->stopping)
@@ -156,11 +165,12 @@ void pool_run(struct launcher *launcher)
         struct box *box = launcher->spares;
         spare_unlink(launcher, box);
         order(launcher, box, waiting);
+        launcher->refill_after_mono_ms = time_mono_ms() + REFILL_PAUSE_MS;
         waiting_free(waiting);
     }
     for (;;) {
         unsigned wanted = launcher->waiting_count;
-        if (time_mono_ms() >= launcher->build_after_mono_ms)
+        if (time_mono_ms() >= pool_refill_mono_ms(launcher))
             wanted += launcher->spare_target;
         if (launcher->builders >= BUILDERS_MAX ||
             launcher->spare_count + launcher->builders >= wanted || build_one(launcher) < 0)
