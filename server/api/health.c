@@ -12,6 +12,7 @@ struct probe {
     struct work work;
     struct reply *reply;
     struct api *api;
+    struct store *store; /* taken on the loop, which alone sets it; NULL while starting */
     const char *good, *bad;
     int rc;
     struct err err;
@@ -24,7 +25,7 @@ static void probe_run(struct work *work)
     if (atomic_load(&probe->api->draining))
         probe->rc = err_set(&probe->err, ERR_BUSY, "the server is stopping");
     else
-        probe->rc = store_check(probe->api->store, &probe->err);
+        probe->rc = store_check(probe->store, &probe->err);
 }
 
 static void probe_done(struct work *work)
@@ -46,6 +47,7 @@ int probe_store(struct request *req, const char *good, const char *bad, struct e
     _cleanup_free_ struct probe *probe = mem_zalloc(sizeof(*probe));
 
     probe->api = request_api(req);
+    probe->store = probe->api->store;
     probe->good = good;
     probe->bad = bad;
     if (work_submit(request_workers(req), &probe->work, probe_run, probe_done, err) < 0)
