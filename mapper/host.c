@@ -87,7 +87,8 @@ static bool domain_is(const char *name, size_t len, const char *domain)
     return len == domain_len && strncasecmp(name, domain, len) == 0;
 }
 
-static int parse_id(const char *s, size_t len, char out[SANDBOX_ID_SIZE], struct err *err)
+/* An id in a host name, where letter case means nothing. */
+static int parse_label_id(const char *s, size_t len, char out[SANDBOX_ID_SIZE], struct err *err)
 {
     char lower[HOST_MAX_BYTES];
 
@@ -98,7 +99,7 @@ static int parse_id(const char *s, size_t len, char out[SANDBOX_ID_SIZE], struct
     return sandbox_id_parse(lower, len, out, err);
 }
 
-/* A port of at least one digit; 0 in *PORT when it is outside 1..65535. */
+/* An unsigned number of 64 bits; 0 in *PORT when it is outside 1..65535. */
 static int parse_port(const char *s, size_t len, uint16_t *port, struct err *err)
 {
     struct err ignored;
@@ -109,9 +110,9 @@ static int parse_port(const char *s, size_t len, uint16_t *port, struct err *err
             return bad(err, "Invalid sandbox port");
     if (len == 0)
         return bad(err, "Invalid sandbox port");
-    if (str_to_u64(s, len, 1, UINT16_MAX, "port", &value, &ignored) < 0)
-        value = 0;
-    *port = (uint16_t)value;
+    if (str_to_u64(s, len, 0, UINT64_MAX, "port", &value, &ignored) < 0)
+        return bad(err, "Invalid sandbox port");
+    *port = value <= UINT16_MAX ? (uint16_t)value : 0;
     return 0;
 }
 
@@ -134,7 +135,7 @@ static int from_headers(const char *id_header, const char *port_header, struct h
         return bad(err, "Invalid host");
     if (!has_id || !has_port)
         return bad(err, "missing header");
-    if (parse_id(id_header, strlen(id_header), target.id, err) < 0 ||
+    if (sandbox_id_parse(id_header, strlen(id_header), target.id, err) < 0 ||
         parse_port(port_header, strlen(port_header), &target.port, err) < 0)
         return -1;
     return finish(&target, out, err);
@@ -162,7 +163,7 @@ static int from_label(const char *label, size_t len, struct host_target *out, st
     } else if (len != SANDBOX_ID_CHARS + 1 || tolower((unsigned char)label[0]) != 'i') {
         return bad(err, "Invalid host");
     }
-    if (parse_id(id, id_len, target.id, err) < 0)
+    if (parse_label_id(id, id_len, target.id, err) < 0)
         return -1;
     return finish(&target, out, err);
 }
