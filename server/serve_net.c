@@ -3,8 +3,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "mapper/host.h"
 #include "server/base/log.h"
 #include "server/base/mem.h"
+#include "server/proxy/head.h"
 #include "server/serve.h"
 
 #define PROXY_IDLE_MS 630000 /* longer than SDKs keep connections: the client closes first */
@@ -103,7 +105,20 @@ static void accept_proxy(void *ctx, struct loop *loop, struct st_h2o_socket_t *s
 /* On the one TLS port: the request was for api.<domain>. */
 static void accept_api_from_proxy(void *ctx, struct st_h2o_socket_t *sock)
 {
-    http_server_accept(ctx, sock);
+    http_server_accept_shared(ctx, sock);
+}
+
+static bool api_serves(void *ctx, const struct http_head *head)
+{
+    const struct api *api = ctx;
+    struct host_target target;
+    struct head_target where;
+    struct err ignored;
+
+    return head_target(head, &where, &ignored) == 0 && where.host.data != NULL &&
+           host_parse(where.host.data, where.host.len, api->domain, NULL, NULL, &target,
+                      &ignored) == 0 &&
+           target.kind == HOST_API;
 }
 
 static void start_listeners(struct server *server, enum listen_kind kind, accept_fn fn,
@@ -204,6 +219,7 @@ int serve_start(struct server *server, struct err *err)
     server->api.auth = server->auth;
     server->api.lifecycle = server->lifecycle;
     api_http_config(&server->api, server->workers, &server->api_config);
+    server->api_config.serves = api_serves;
     make_handlers(server, http_ctxs, proxy_ctxs);
     start_listeners(server, LISTEN_API, accept_http, http_ctxs);
     start_listeners(server, LISTEN_TRAFFIC, accept_proxy, proxy_ctxs);

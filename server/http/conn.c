@@ -193,12 +193,12 @@ static int check_head(struct conn *conn)
             return 1;
         head.size = input->size;
         head.framing = HTTP_BODY_NONE;
-        rc = 0;
-    }
-    if (rc < 0 && err.code == ERR_LIMIT)
-        status = 431;
-    if (rc == 0)
         rc = check_sizes(conn, &head, &status, &err);
+    } else if (rc == 0) {
+        rc = check_scanned(conn, &head, &status, &err);
+    } else if (err.code == ERR_LIMIT) {
+        status = 431;
+    }
     if (rc < 0)
         refuse(conn, status, &err);
     return rc;

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -298,6 +299,48 @@ class Traffic(WithServer):
         for headers, status, text in cases:
             reply = self.get(headers=headers)
             self.assertEqual((reply.status, reply.body.decode().strip()), (status, text), f"{headers}")
+
+    def test_a_connection_may_ask_for_the_api_and_for_sandboxes(self):
+        def ask(method, path, host, fields="", body=""):
+            return f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n{body}".encode()
+
+        api = ask("GET", "/sandboxes/" + self.box.id, "api.sandpit.localhost", f"X-API-Key: {self.server.key}\r\n")
+        box = ask("GET", "/health", self.box.host())
+        upload = ask("POST", "/files?path=/tmp/x", self.box.host(), "Content-Length: 99999999\r\n", "x" * 9999)
+        absolute = ask("GET", "http://" + self.box.host() + "/health", "api.sandpit.localhost")
+        for requests, statuses in (
+            ([box, api, api], [204, 200, 200]),
+            ([box, api, box, api], [204, 200, 421]),
+            ([api, absolute], [200, 421]),
+            ([api, upload], [200, 421]),
+        ):
+            for secure in (False, True):
+                for at_once in (False,) if upload in requests else (False, True):
+                    got = self.converse(requests, secure, at_once)
+                    self.assertEqual([status_of(b"HTTP/1.1 " + part) for part in got.split(b"HTTP/1.1 ")[1:]],
+                                     statuses, f"tls {secure}, at once {at_once}: {got}")  # fmt: skip
+                    if statuses[-1] == 421:
+                        self.assertEqual(json.loads(got.rpartition(b"\r\n\r\n")[2])["code"], 421)
+
+    def converse(self, requests, secure, at_once):
+        """Send REQUESTS on one connection and return all that comes."""
+        port = self.server.tls_port if secure else self.server.traffic_port
+        sock = socket.create_connection(("localhost", port), timeout=10)
+        if secure:
+            context = ssl.create_default_context(cafile=os.path.join(self.server.state, "tls", "ca.pem"))
+            sock = context.wrap_socket(sock, server_hostname="api.sandpit.localhost")
+        got = b""
+        with sock:
+            for text in [b"".join(requests)] if at_once else requests:
+                try:
+                    sock.sendall(text)
+                    sock.settimeout(10)
+                    while part := sock.recv(65536):
+                        got += part
+                        sock.settimeout(0.3)
+                except (TimeoutError, ConnectionError, ssl.SSLError):
+                    pass
+        return got
 
     def test_reserved_paths_of_envd(self):
         for path in ("/init", "//init", "/init/", "/files/../init", "/%69nit", "/freeze", "/upgrade"):
