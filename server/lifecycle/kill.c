@@ -64,7 +64,7 @@ int lifecycle_kill(struct lifecycle *lifecycle, const char *namespace_, const ch
 
     if (registry_hold_to_end(&lifecycle->registry, namespace_, id, &entry, err) < 0)
         return -1;
-    if (entry == NULL) /* another kill ended it while this one waited */
-        return 0;
+    if (entry == NULL) /* it ended while this one waited: whoever ended it has told somebody */
+        return sandbox_not_found(id, err);
     return entry_end(lifecycle, entry, why, err);
 }
