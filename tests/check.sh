@@ -223,5 +223,6 @@ if setarch -R true 2>/dev/null; then
     WRAP=(setarch -R)
 fi
 unit_tests tsan $TSAN_FOLDERS
+integration tsan restart_test escape_test
 contract tsan
 report
