@@ -72,3 +72,20 @@ void error_write_create(struct reply *reply, const struct err *err)
     log_err(error_row(err->code)->status >= 500 ? LOG_ERROR : LOG_INFO, "create failed", NULL, err);
     send_error(reply, err, error_code);
 }
+
+static int prefix(struct err *err, const char *words)
+{
+    const struct err before = *err;
+
+    return err_set(err, before.code, "%s: %s", words, before.msg);
+}
+
+int error_parse(struct err *err)
+{
+    return prefix(err, "Error when parsing request");
+}
+
+int error_schema(struct err *err)
+{
+    return prefix(err, "validation error");
+}

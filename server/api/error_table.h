@@ -35,4 +35,9 @@ void error_write(struct reply *reply, const struct err *err);
 /* The same with the error_code of a failed POST /sandboxes; logs it. */
 void error_write_create(struct reply *reply, const struct err *err);
 
+/* Before ERR's message: the contract's words for a body that is no JSON object. Returns -1. */
+int error_parse(struct err *err);
+/* The same for a field or parameter of a wrong type or range. */
+int error_schema(struct err *err);
+
 #endif

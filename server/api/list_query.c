@@ -93,7 +93,8 @@ int list_states_parse(const char *value, struct list_query *out, struct err *err
         else if (mem_is(value, len, "paused"))
             paused = true;
         else
-            return err_set(err, ERR_INVALID, "parameter 'state' must be 'running' or 'paused'");
+            return err_set(err, ERR_INVALID,
+                           "validation error: parameter 'state' must be 'running' or 'paused'");
         if (value[len] == '\0')
             break;
         value += len + 1;
@@ -111,7 +112,8 @@ int list_started_after_parse(const char *value, int64_t *out_us, struct err *err
     if (value == NULL)
         return 0;
     if (time_parse_rfc3339(value, strlen(value), &ms, &nanos) < 0)
-        return err_set(err, ERR_INVALID, "parameter 'startedAfter' must be an RFC 3339 date-time");
+        return err_set(err, ERR_INVALID,
+                       "validation error: parameter 'startedAfter' must be an RFC 3339 date-time");
     *out_us = ms * 1000 + nanos / 1000 % 1000;
     return 0;
 }
@@ -123,7 +125,8 @@ int list_order_parse(const char *value, bool *ascending, struct err *err)
     else if (str_eq(value, ORDER_ASC))
         *ascending = true;
     else
-        return err_set(err, ERR_INVALID, "parameter 'order' must be 'asc' or 'desc'");
+        return err_set(err, ERR_INVALID,
+                       "validation error: parameter 'order' must be 'asc' or 'desc'");
     return 0;
 }
 

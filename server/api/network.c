@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "server/api/error_table.h"
 #include "server/api/wire.h"
 #include "server/base/mem.h"
 #include "server/base/str.h"
@@ -30,7 +31,7 @@ static int refuse(const json_t *network, const char *key, json_type type, struct
     if (value == NULL || json_is_null(value))
         return 0;
     if (json_typeof(value) != type)
-        return err_set(err, ERR_INVALID, "field 'network.%s' must be %s", key,
+        return err_set(err, ERR_INVALID, "validation error: field 'network.%s' must be %s", key,
                        type == JSON_ARRAY    ? "an array"
                        : type == JSON_OBJECT ? "an object"
                                              : "a string");
@@ -44,10 +45,11 @@ static int parse_deny(const json_t *network, bool *deny_all, struct err *err)
     size_t i;
 
     if (json_get_array(network, "denyOut", &deny, err) < 0)
-        return -1;
+        return error_schema(err);
     json_array_foreach(deny, i, item) {
         if (!json_is_string(item))
-            return err_set(err, ERR_INVALID, "field 'network.denyOut' must hold strings");
+            return err_set(err, ERR_INVALID,
+                           "validation error: field 'network.denyOut' must hold strings");
         if (!str_eq(json_string_value(item), ALL_TRAFFIC))
             return err_set(err, ERR_UNSUPPORTED, "network.denyOut supports '%s' alone",
                            ALL_TRAFFIC);
@@ -78,8 +80,9 @@ static int parse_rules(const json_t *network, struct create_body *out, bool *den
     for (size_t i = 0; i < array_size(unbuilt); i++)
         if (refuse(network, unbuilt[i].key, unbuilt[i].type, err) < 0)
             return -1;
-    if (json_get_bool(network, "allowPublicTraffic", &public, err) < 0 ||
-        parse_deny(network, deny_all, err) < 0)
+    if (json_get_bool(network, "allowPublicTraffic", &public, err) < 0)
+        return error_schema(err);
+    if (parse_deny(network, deny_all, err) < 0)
         return -1;
     if (!public && !request->secure)
         return err_set(err, ERR_INVALID,
@@ -100,7 +103,7 @@ int wire_network_parse(const json_t *body, struct create_body *out, struct err *
     request->internet = true;
     if (json_get_bool(body, "allow_internet_access", &request->internet, err) < 0 ||
         json_get_object(body, "network", &network, err) < 0)
-        return -1;
+        return error_schema(err);
     request->internet_set = json_has(body, "allow_internet_access");
     if (network != NULL && parse_rules(network, out, &deny_all, err) < 0)
         return -1;

@@ -82,6 +82,16 @@ static void op_done_empty(struct work *work)
     op_free(op);
 }
 
+/* The body, an object; empty counts as {}. NULL when it is not. */
+static json_t *body_json(struct request *req, struct err *err)
+{
+    json_t *body = request_json(req, err);
+
+    if (body == NULL)
+        error_parse(err);
+    return body;
+}
+
 /* --- POST /sandboxes, POST /v2/sandboxes ----------------------------------------------------- */
 
 static void create_run(struct work *work)
@@ -114,7 +124,7 @@ static int create(struct request *req, bool v2, struct err *err)
     /* to take it and not keep its promise could make two sandboxes of one call */
     if (request_header(req, "idempotency-key") != NULL)
         return err_set(err, ERR_UNSUPPORTED, "the Idempotency-Key header is not supported");
-    body = request_json(req, err);
+    body = body_json(req, err);
     if (body == NULL || wire_create_parse(body, v2, &op->create, err) < 0)
         return -1;
     return op_submit(req, &op, create_run, create_done, err);
@@ -166,13 +176,15 @@ int sandbox_delete(struct request *req, struct err *err)
 static int body_seconds(struct request *req, const char *key, int64_t max_s, bool required,
                         int64_t *out_ms, struct err *err)
 {
-    _cleanup_json_ json_t *body = request_json(req, err);
+    _cleanup_json_ json_t *body = body_json(req, err);
     int64_t seconds = -1;
 
-    if (body == NULL || json_get_i64(body, key, 0, max_s, &seconds, err) < 0)
+    if (body == NULL)
         return -1;
+    if (json_get_i64(body, key, 0, max_s, &seconds, err) < 0)
+        return error_schema(err);
     if (seconds < 0 && required)
-        return err_set(err, ERR_INVALID, "field '%s' is required", key);
+        return err_set(err, ERR_INVALID, "validation error: field '%s' is required", key);
     if (seconds >= 0)
         *out_ms = seconds * MS_PER_S;
     return 0;
@@ -213,11 +225,13 @@ int sandbox_refresh(struct request *req, struct err *err)
 /* `memory`: false asks for a restart from files alone, which is not built. */
 static int refuse_memory_false(struct request *req, struct err *err)
 {
-    _cleanup_json_ json_t *body = request_json(req, err);
+    _cleanup_json_ json_t *body = body_json(req, err);
     bool memory = true;
 
-    if (body == NULL || json_get_bool(body, "memory", &memory, err) < 0)
+    if (body == NULL)
         return -1;
+    if (json_get_bool(body, "memory", &memory, err) < 0)
+        return error_schema(err);
     if (!memory)
         return err_set(err, ERR_UNSUPPORTED, "memory=false is not supported: a pause keeps memory");
     return 0;

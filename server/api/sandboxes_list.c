@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "mapper/template_id.h"
+#include "server/api/error_table.h"
 #include "server/api/handlers.h"
 #include "server/api/list_query.h"
 #include "server/api/wire.h"
@@ -109,7 +110,7 @@ static int parse_page(struct request *req, struct list_query *query, struct err 
         return -1;
     if (limit != NULL &&
         str_to_u64(limit, strlen(limit), 1, LIST_LIMIT_MAX, "parameter 'limit'", &value, err) < 0)
-        return -1;
+        return error_schema(err);
     query->limit = (size_t)value;
     if (token == NULL || token[0] == '\0')
         return 0;

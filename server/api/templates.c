@@ -3,6 +3,7 @@
  */
 #include <string.h>
 
+#include "server/api/error_table.h"
 #include "server/api/handlers.h"
 #include "server/api/wire.h"
 #include "server/base/str.h"
@@ -45,7 +46,7 @@ static int check_page(struct request *req, struct err *err)
 
     if (limit != NULL &&
         str_to_u64(limit, strlen(limit), 1, LIST_LIMIT_MAX, "parameter 'limit'", &value, err) < 0)
-        return -1;
+        return error_schema(err);
     if (token != NULL && token[0] != '\0')
         return err_set(err, ERR_INVALID, "Invalid next token");
     return 0;

@@ -6,6 +6,7 @@
  */
 #include <string.h>
 
+#include "server/api/error_table.h"
 #include "server/api/wire.h"
 #include "server/base/mem.h"
 #include "server/base/str.h"
@@ -16,11 +17,12 @@ static int parse_template(const json_t *body, struct lifecycle_create *request, 
     const char *ref = NULL;
 
     if (json_get_str(body, "templateID", &ref, err) < 0)
-        return -1;
+        return error_schema(err);
     if (ref == NULL || ref[0] == '\0')
-        return err_set(err, ERR_INVALID, "field 'templateID' is required");
+        return err_set(err, ERR_INVALID, "validation error: field 'templateID' is required");
     if (strlen(ref) >= TEMPLATE_ID_SIZE)
-        return err_set(err, ERR_INVALID, "field 'templateID' must be shorter than %d bytes",
+        return err_set(err, ERR_INVALID,
+                       "Invalid template reference: it must be shorter than %d bytes",
                        TEMPLATE_ID_SIZE);
     request->template_ref = ref;
     return 0;
@@ -35,7 +37,7 @@ static int parse_map(const json_t *body, const char *key, size_t entries, size_t
     size_t total = 0;
 
     if (json_get_str_map(body, key, &map, err) < 0)
-        return -1;
+        return error_schema(err);
     if (json_object_size(map) > entries)
         return err_set(err, ERR_INVALID, "field '%s' must have at most %zu entries", key, entries);
     json_object_foreach(map, name, value) {
@@ -77,9 +79,9 @@ static int parse_pause(const json_t *body, struct lifecycle_create *request, str
     if (json_get_bool(body, "autoPause", &request->auto_pause, err) < 0 ||
         json_get_bool(body, "autoPauseMemory", &memory, err) < 0 ||
         json_get_object(body, "autoResume", &resume, err) < 0)
-        return -1;
+        return error_schema(err);
     if (resume != NULL && json_get_bool(resume, "enabled", &request->auto_resume, err) < 0)
-        return -1;
+        return error_schema(err);
     if (memory)
         return 0;
     if (!request->auto_pause)
@@ -98,9 +100,9 @@ static int refuse_unbuilt(const json_t *body, struct err *err)
 
     if (json_get_array(body, "volumeMounts", &mounts, err) < 0 ||
         json_get_object(body, "iam", &iam, err) < 0 || json_get_object(body, "mcp", &mcp, err) < 0)
-        return -1;
+        return error_schema(err);
     if (iam != NULL && json_get_object(iam, "tokens", &tokens, err) < 0)
-        return -1;
+        return error_schema(err);
     if (json_array_size(mounts) > 0)
         return err_set(err, ERR_UNSUPPORTED, "volumeMounts is not supported");
     if (json_object_size(tokens) > 0)
@@ -113,11 +115,11 @@ static int parse_fields(const json_t *body, bool v2, struct create_body *out, st
     struct lifecycle_create *request = &out->request;
 
     request->timeout_s = v2 ? SANDBOX_TIMEOUT_DEFAULT_S : SANDBOX_TIMEOUT_V1_DEFAULT_S;
-    if (parse_template(body, request, err) < 0 ||
-        json_get_i64(body, "timeout", INT32_MIN, INT32_MAX, &request->timeout_s, err) < 0 ||
-        json_get_bool(body, "secure", &request->secure, err) < 0 ||
-        parse_pause(body, request, err) < 0 || parse_maps(body, request, err) < 0 ||
-        refuse_unbuilt(body, err) < 0)
+    if (json_get_i64(body, "timeout", INT32_MIN, INT32_MAX, &request->timeout_s, err) < 0 ||
+        json_get_bool(body, "secure", &request->secure, err) < 0)
+        return error_schema(err);
+    if (parse_template(body, request, err) < 0 || parse_pause(body, request, err) < 0 ||
+        parse_maps(body, request, err) < 0 || refuse_unbuilt(body, err) < 0)
         return -1;
     if (v2)
         request->secure = true;

@@ -84,8 +84,8 @@ int registry_add(struct registry *registry, struct entry *entry, size_t max, str
     pthread_mutex_lock(&registry->lock);
     if (registry->entries.count >= max) {
         rc = err_set(err, ERR_LIMIT,
-                     "this server already has its maximum of %zu sandboxes; kill one or wait for a "
-                     "timeout",
+                     "you have reached the maximum number of concurrent E2B sandboxes (%zu): kill "
+                     "one or wait for a timeout",
                      max);
     } else if (map_get(&registry->entries, entry->sandbox.id) != NULL) {
         rc = err_set(err, ERR_INTERNAL, "sandbox id %s is taken", entry->sandbox.id);

@@ -226,7 +226,8 @@ def test_an_id_may_carry_a_client_part():
 def test_wrong_bodies_are_refused_by_field():
     for fields, word in [
             ({}, "templateID"), ({"templateID": 5}, "templateID"), ({"templateID": ""}, "templateID"),
-            ({"templateID": "x" * 300}, "templateID"), ({"timeout": "9"}, "timeout"),
+            ({"templateID": "x" * 300}, "Invalid template reference"),
+            ({"timeout": "9"}, "timeout"),
             ({"timeout": 1.5}, "timeout"), ({"timeout": 2 ** 40}, "timeout"),
             ({"timeout": 0}, "Timeout must be greater than 0"),
             ({"timeout": -5}, "Timeout must be greater than 0"),
@@ -245,7 +246,23 @@ def test_bytes_that_are_no_good_json_are_refused():
     for raw in [b"{", b"[]", b'"x"', b'{"templateID":"base","templateID":"base"}',
                 b'{"templateID":"\xff"}', b'{"templateID":"a\\u0000b"}', b'{"templateID":"base"} x',
                 b'{"templateID":' + b"[" * 3000 + b"]" * 3000 + b"}"]:
-        check_error(call("POST", "/v2/sandboxes", raw=raw), 400)
+        check_error(call("POST", "/v2/sandboxes", raw=raw), 400, "Error when parsing request: ")
+
+
+def test_wrong_shapes_are_told_in_the_words_of_the_contract():
+    box = new()["sandboxID"]
+    for path, body in [
+            ("/v2/sandboxes", {}), ("/v2/sandboxes", {"templateID": 5}),
+            ("/sandboxes", {"templateID": "base", "secure": "x"}),
+            ("/v2/sandboxes", {"templateID": "base", "timeout": 2 ** 31}),
+            ("/v2/sandboxes", {"templateID": "base", "metadata": {"a": 1}}),
+            ("/v2/sandboxes", {"templateID": "base", "network": []}),
+            (f"/sandboxes/{box}/timeout", {}), (f"/sandboxes/{box}/timeout", {"timeout": -1}),
+            (f"/sandboxes/{box}/refreshes", {"duration": 3601}),
+            (f"/sandboxes/{box}/connect", {}), (f"/v2/sandboxes/{box}/connect", {"memory": "x"})]:
+        check_error(call("POST", path, body), 400, "validation error: ")
+    for query in ["limit=0", "order=up", "state=gone", "startedAfter=now"]:
+        check_error(call("GET", "/v2/sandboxes?" + query), 400, "validation error: ")
 
 
 def test_what_is_not_built_is_refused_and_named():
