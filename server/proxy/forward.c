@@ -62,14 +62,41 @@ static enum step run_answer(struct forward *fwd, struct err *err)
 }
 
 /*
+ * The response came before the request had ended. The client was not told to close, so that it may
+ * send its next request after the rest of this one. 0: the rest is not all there; -1: it is not to
+ * be followed.
+ */
+static int skip_request(struct forward *fwd)
+{
+    h2o_buffer_t **input = &fwd->client->input;
+    struct err ignored;
+    size_t used, send;
+
+    if (!fwd->keep || fwd->proxy->draining || forward_client_gone(fwd))
+        return -1;
+    h2o_buffer_consume(input, fwd->up.used); /* upstream has it, or never will */
+    fwd->up.used = 0;
+    if (body_take(&fwd->up.body, (*input)->bytes, (*input)->size, &used, &send, &ignored) < 0)
+        return -1;
+    h2o_buffer_consume(input, used);
+    return fwd->up.body.done ? 1 : 0;
+}
+
+/*
  * Closing with unread bytes at hand sends a reset, which can take the response from the client
  * before it reads it.
  */
 static enum step run_linger(struct forward *fwd, struct err *err)
 {
+    int rc;
+
     (void)err;
     sock_close(&fwd->upstream);
     fwd->up.writing = false;
+    rc = skip_request(fwd);
+    if (rc >= 0)
+        return rc > 0 ? forward_jump(fwd, FWD_IDLE) : STEP_WAIT;
+    fwd->keep = false;
     if (!fwd->down.shut && fwd->client->ssl == NULL)
         sock_shutdown(fwd->client);
     fwd->down.shut = true;

@@ -40,7 +40,7 @@ enum fwd_state {
     FWD_STREAM,   /* response head known; both bodies flow */
     FWD_TUNNEL,   /* after an upgrade: bytes both ways */
     FWD_ANSWER,   /* an answer of our own is being written */
-    FWD_LINGER,   /* all is written, the client may still be sending */
+    FWD_LINGER,   /* all is written, the client may still be sending: to be skipped */
     FWD_STATE_COUNT
 };
 

@@ -496,6 +496,23 @@ class ProxyTest(unittest.TestCase):
         self.assertEqual(client.body(), b"too much")
         self.assertEqual(client.stream.read(), b"")
 
+    def test_request_that_ends_after_its_response_leaves_the_connection_usable(self):
+        ends = (
+            ([("Content-Length", "9")], b"12345", b"6789"),
+            ([("Transfer-Encoding", "chunked")], b"5\r\n12345\r\n", b"4\r\n6789\r\n0\r\n\r\n"),
+        )
+        for host in (self.host, self.envd_host):
+            for tls in (False, True):
+                for fields, begin, end in ends:
+                    client = self.client(host, tls=tls)
+                    for _ in range(3):
+                        client.send("POST", "/early", fields)
+                        client.sock.sendall(begin)
+                        self.assertEqual((client.head(), client.body()), (413, b"too much"))
+                        self.assertNotIn("connection", client.fields)
+                        client.sock.sendall(end)
+                    self.assertEqual(client.get("/small"), b"hello")
+
     def test_tls_streams_both_ways(self):
         client = self.client(tls=True, timeout=60)
         data = os.urandom(8 * 1024 * 1024)
