@@ -519,18 +519,21 @@ static void test_busy(void)
 }
 
 /*
- * Version 2's driver on a cgroup2 mount without controllers, when version 1 has them all: what needs
- * no controller is tried, limits are in tests/unit/local/cgroup_test.c.
+ * Version 2 where version 1 has all controllers: what needs none is tried here on the empty
+ * cgroup2 mount; limits are in tests/unit/local/cgroup_test.c.
  */
 static void test_version_2(void)
 {
-    struct cgroups cgroups = {.ops = &cgroup_v2_ops, .base = mem_strdup("sandpit-v2-test")};
+    struct cgroups cgroups = {.ops = &cgroup_v2_ops, .base = NULL};
     _cleanup_cgroup_ struct cgroup group = CGROUP_NONE;
     _cleanup_free_ char *base = NULL;
     struct err err = {0};
+    char random[9];
     int status = -1;
     pid_t pid;
 
+    hash_random_id(random, sizeof(random) - 1);
+    cgroups.base = mem_asprintf("sandpit-%s", random);
     if (run_here("awk '/ - cgroup2 /{print $5; exit}' /proc/self/mountinfo") != 0 ||
         output[0] != '/') {
         free(cgroups.base);
@@ -547,7 +550,7 @@ static void test_version_2(void)
         for (;;)
             pause();
     }
-    _cleanup_free_ char *inside = mem_asprintf("grep -q sandpit-v2-test/one /proc/%d/cgroup", pid);
+    _cleanup_free_ char *inside = mem_asprintf("grep -q %s/one /proc/%d/cgroup", cgroups.base, pid);
     check(pid > 1 && run_here(inside) == 0, "v2: a process is cloned into it");
     check_err(cgroup_v2_ops.freeze(&cgroups, "one", true, &err), &err, "v2: it is frozen");
     check_err(cgroup_v2_ops.freeze(&cgroups, "one", false, &err), &err, "v2: and thawed");
