@@ -53,10 +53,11 @@ static void version_1_is_used_beside_an_empty_version_2(void **state)
 
     (void)state;
     controllers = "\n";
-    assert_int_equal(find(V1(1, "memory") V1(2, "pids") V1(3, "cpu,cpuacct") V1(4, "freezer")
-                          "38 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n",
-                          &found, &err),
-                     0);
+    assert_int_equal(
+        find(V1(1, "memory") V1(2, "pids") V1(3, "cpu,cpuacct")
+                 V1(4, "freezer") "38 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n",
+             &found, &err),
+        0);
     assert_string_equal(found.ops->name, "v1");
     assert_string_equal(found.mounts[CGROUP_CPU], "/sys/fs/cgroup/cpu,cpuacct");
     assert_string_equal(found.mounts[CGROUP_FREEZER], "/sys/fs/cgroup/freezer");
@@ -82,8 +83,12 @@ static void a_missing_controller_is_named_with_its_remedy(void **state)
 
 static void odd_lines_of_mountinfo_do_no_harm(void **state)
 {
-    static const char *const texts[] = {"\n\n", " - ", "1 2 3 - cgroup", "1 2 3 / /x rw - cgroup\n",
-                                        "1 2 3 / /a\\040b rw - cgroup2 none rw\n", "-\n - - -\n"};
+    static const char *const texts[] = {"\n\n",
+                                        " - ",
+                                        "1 2 3 - cgroup",
+                                        "1 2 3 / /x rw - cgroup\n",
+                                        "1 2 3 / /a\\040b rw - cgroup2 none rw\n",
+                                        "-\n - - -\n"};
     struct cgroups found;
 
     (void)state;

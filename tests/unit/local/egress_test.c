@@ -17,8 +17,11 @@
 static void the_rules_forbid_every_private_range_and_the_host(void **state)
 {
     static const char *const needed[] = {
-        "0.0.0.0/8",      "10.0.0.0/8",     "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16",
-        "172.16.0.0/12",  "192.168.0.0/16", "192.0.2.7",     "policy drop", "oifname != \"tap0\" drop",
+        "0.0.0.0/8",      "10.0.0.0/8",
+        "100.64.0.0/10",  "127.0.0.0/8",
+        "169.254.0.0/16", "172.16.0.0/12",
+        "192.168.0.0/16", "192.0.2.7",
+        "policy drop",    "oifname != \"tap0\" drop",
     };
     const uint32_t hosts[] = {0xc0000207};
     struct buf rules;

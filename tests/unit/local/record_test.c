@@ -146,7 +146,10 @@ static void a_torn_record_counts_as_none(void **state)
 static void records_of_a_wrong_form_are_refused(void **state)
 {
     static const char *const texts[] = {
-        "", "[]", "{}", "{\"pid\":1,\"startTicks\":1,\"slot\":1,\"boot\":\"x\"}",
+        "",
+        "[]",
+        "{}",
+        "{\"pid\":1,\"startTicks\":1,\"slot\":1,\"boot\":\"x\"}",
         "{\"pid\":10,\"startTicks\":-1,\"slot\":1,\"boot\":\"x\"}",
         "{\"pid\":10,\"startTicks\":1,\"slot\":65536,\"boot\":\"x\"}",
         "{\"pid\":10,\"startTicks\":1,\"boot\":\"x\"}",
