@@ -161,7 +161,7 @@ static char *append(char *to, const char *end, const char *text)
 /* The words and the exit code of a POSIX shell whose exec fails. */
 static int complain(const char *name, int errnum)
 {
-    char text[COMPLAINT_BYTES], *end = text + sizeof(text) - 1, *to = text;
+    char text[COMPLAINT_BYTES] = "", *end = text + sizeof(text) - 1, *to = text;
     bool missing = errnum == ENOENT || errnum == ENOTDIR;
     const char *why = missing ? "not found" : "cannot execute";
 
