@@ -7,6 +7,7 @@
 
 #include "server/base/buf.h"
 #include "server/base/fd.h"
+#include "server/base/log.h"
 #include "server/base/mem.h"
 #include "server/base/str.h"
 #include "server/base/time.h"
@@ -182,6 +183,16 @@ static int write_url_mode(const struct settings *settings, const struct dev_port
     return write_env(path, &buf, err);
 }
 
+/* The API names --domain as it is given, and SDKs then look for it on port 443. */
+static void warn_of_port(const struct settings *settings, uint16_t port)
+{
+    const char *domain = settings_text(settings, SETTING_DOMAIN);
+
+    if (domain != NULL && strchr(domain, ':') == NULL && port != 443)
+        log_warn("clients will look for sandboxes on port 443: give --domain its port, too",
+                 "domain", domain, "tls_port", log_num(port));
+}
+
 int dev_write_env(const struct settings *settings, const struct dev_ports *ports, struct err *err)
 {
     _cleanup_free_ char *path = settings_state_path(settings, "dev.env");
@@ -189,6 +200,7 @@ int dev_write_env(const struct settings *settings, const struct dev_ports *ports
     char key[KEY_TEXT_SIZE];
     int rc;
 
+    warn_of_port(settings, ports->tls);
     if (find_or_make_key(settings, path, key, err) < 0)
         return -1;
     rc = write_domain_mode(settings, path, key, domain, err);

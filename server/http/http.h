@@ -36,7 +36,7 @@ typedef int (*route_fn)(struct request *req, struct err *err);
 struct route {
     const char *method;
     const char *path;
-    uint32_t scope; /* 0: no key needed; else passed to authorize */
+    uint32_t scope;   /* 0: no key needed; else passed to authorize */
     route_fn handler; /* NULL: exists in the contract, not built: 501 naming "METHOD PATH" */
 };
 
@@ -112,7 +112,7 @@ void reply_header(struct reply *reply, const char *name, const char *value);
 void reply_empty(struct reply *reply, int status);
 void reply_json(struct reply *reply, int status, json_t *json); /* takes the reference */
 void reply_bytes(struct reply *reply, int status, const char *content_type, const void *data,
-                 size_t len); /* copied */
+                 size_t len);                               /* copied */
 void reply_err(struct reply *reply, const struct err *err); /* by write_error; logs it once */
 
 /* Counters for /metrics, summed over loops. Any thread. */

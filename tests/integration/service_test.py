@@ -429,6 +429,19 @@ class Signals(unittest.TestCase):
             self.assertEqual(server.ops("GET", "/readyz").status, 200)
 
     @lib.limit(60)
+    def test_the_domain_is_named_as_given_and_others_are_refused(self):
+        for domain, warned in (("sandpit.localhost", True), ("sandpit.localhost:9443", False)):
+            with lib.Server(args=["--domain", domain]) as server:
+                reply = server.api("POST", "/sandboxes", {"templateID": "base", "timeout": 60})
+                self.assertEqual((reply.status, reply.json["domain"]), (201, domain))
+                with open(server.log) as log:
+                    self.assertEqual("on port 443" in log.read(), warned)
+                for host, status in ((f"49983-{reply.json['sandboxID']}.sandpit.localhost:1", 204),
+                                     (f"49983-{reply.json['sandboxID']}.other.localhost", 400)):  # fmt: skip
+                    conn = lib.Http(server.traffic_port)
+                    self.assertEqual(conn.request("GET", "/health", headers={"Host": host}).status, status)
+                    conn.close()
+
     def test_a_port_in_use_is_named(self):
         with lib.Server() as server:
             second = lib.Server(folder=os.path.join(server.folder, "second"))
