@@ -39,7 +39,8 @@ struct request_head {
  * Parse the head at the start of DATA. Returns its length and fills *HEAD (to be cleared), 0 when
  * more bytes are needed, or -1 with *ERR: ERR_INVALID, or ERR_LIMIT when it is too large.
  */
-ssize_t request_head_parse(const char *data, size_t len, struct request_head *head, struct err *err);
+ssize_t request_head_parse(const char *data, size_t len, struct request_head *head,
+                           struct err *err);
 void request_head_clear(struct request_head *head);
 
 /* First header of that lower-case name, or NULL. */
