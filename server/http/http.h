@@ -48,8 +48,8 @@ struct http_config {
     int (*authorize)(void *ctx, struct request *req, uint32_t scope, struct err *err);
     /*
      * The status and body of an error, through reply_json. NULL: text/plain. Also called for
-     * requests that no handler saw. Where no err code fits (405, 408, 413, 417, 421, 431) the status
-     * is ours: it replaces that given to reply_* and a "code" in the JSON.
+     * requests that no handler saw. Where no err code fits (405, 408, 413, 417, 421, 431) the
+     * status is ours: it replaces that given to reply_* and a "code" in the JSON.
      */
     void (*write_error)(struct reply *reply, const struct err *err);
     /*
