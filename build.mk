@@ -232,7 +232,12 @@ $(foreach t,$(filter tests/fuzz/envd_%,$(FUZZ_SRC)),$(eval $(call obj,$(t)): | $
 .PHONY: fuzz-replay
 fuzz-replay: $(FUZZ_REPLAY)
 
-fuzz: $(FUZZ_BIN)
+.PHONY: fuzz-build
+fuzz-build: $(FUZZ_BIN)
+
+fuzz:
+	deploy/deps.sh fuzz
+	$(MAKE) fuzz-build
 	tests/fuzz/run.sh $(SECONDS_EACH) $(FUZZ_BIN)
 
 FORMAT_FILES := $(shell git ls-files '*.c' '*.h' 2>/dev/null)
