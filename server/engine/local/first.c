@@ -105,11 +105,7 @@ static int build(struct first_plan *plan, struct err *err)
 
     if (sethostname(BASE_HOSTNAME, strlen(BASE_HOSTNAME)) < 0)
         return err_sys(err, errno, "cannot set the sandbox's host name");
-    if (rootfs_enter(&rootfs, err) < 0 || wait_gate(plan->gate, err) < 0)
-        return -1;
-    if (unshare(CLONE_NEWCGROUP) < 0)
-        return err_sys(err, errno, "cannot create a cgroup namespace");
-    return 0;
+    return rootfs_enter(&rootfs, err) < 0 ? -1 : wait_gate(plan->gate, err);
 }
 
 /* The next order. Ends the process when the launcher has gone. */
@@ -137,6 +133,9 @@ static int take_identity(struct first_plan *plan, const struct first_order *orde
 
     if (ctx->cgroups->ops->limit(&plan->cgroup, &order->limits, err) < 0)
         return err_wrap(err, "limits of %s", order->id);
+    /* Not before: mounted with nsdelegate, nobody sets limits of his own namespace's root. */
+    if (unshare(CLONE_NEWCGROUP) < 0)
+        return err_sys(err, errno, "cannot create a cgroup namespace");
     /* No link: the machine has no egress, and the launcher has said so at its start. */
     if (order->internet && egress_inside_up(plan->slot, &network) < 0 &&
         network.code != ERR_NOT_FOUND) {
