@@ -8,9 +8,11 @@
 
 #include "server/base/mem.h"
 #include "server/base/str.h"
+#include "server/base/time.h"
 #include "server/store/store_private.h"
 
 #define BUSY_TIMEOUT_MS 5000
+#define BUSY_RETRY_MS 5
 #define DB_NAME "sandpit.db"
 
 static const char *const sql[STMT_COUNT] = {
@@ -139,6 +141,23 @@ static int create_private(const char *path, struct err *err)
     return 0;
 }
 
+/*
+ * PRAGMAS, waiting for other processes. A switch to WAL answers "busy" at once, whatever the busy
+ * timeout, while another process does the same or is the last to close.
+ */
+static int run_pragmas(sqlite3 *db, const char *pragmas)
+{
+    int64_t deadline_ms = time_mono_ms() + BUSY_TIMEOUT_MS;
+    int rc;
+
+    while ((rc = sqlite3_exec(db, pragmas, NULL, NULL, NULL)) != SQLITE_OK) {
+        if ((rc & 0xff) != SQLITE_BUSY || time_mono_ms() >= deadline_ms)
+            break;
+        sqlite3_sleep(BUSY_RETRY_MS);
+    }
+    return rc;
+}
+
 static int open_db(struct store *store, const char *path, int flags, struct err *err)
 {
     const char *pragmas = flags & SQLITE_OPEN_READONLY
@@ -151,7 +170,7 @@ static int open_db(struct store *store, const char *path, int flags, struct err 
         return store_fail(store, rc, path, err);
     sqlite3_extended_result_codes(store->db, 1);
     sqlite3_busy_timeout(store->db, BUSY_TIMEOUT_MS);
-    rc = sqlite3_exec(store->db, pragmas, NULL, NULL, NULL);
+    rc = run_pragmas(store->db, pragmas);
     if (rc != SQLITE_OK)
         return store_fail(store, rc, path, err);
     return 0;
