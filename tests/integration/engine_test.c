@@ -601,9 +601,22 @@ static void test_nothing_left(void)
     check_nothing(processes, "no process of the launcher"); /* in engine_test.sh's pid namespace */
 }
 
+static size_t count_mounts(void)
+{
+    size_t count = 0;
+    FILE *file = fopen("/proc/self/mountinfo", "re");
+
+    for (int c; file != NULL && (c = getc(file)) != EOF;)
+        count += c == '\n';
+    if (file != NULL)
+        fclose(file);
+    return count;
+}
+
 int main(int argc, char **argv)
 {
     struct err err = {0};
+    size_t mounts;
 
     if (argc != 2) {
         fprintf(stderr, "usage: engine_test ENVD\n");
@@ -611,6 +624,7 @@ int main(int argc, char **argv)
     }
     log_set_level(LOG_ERROR);
     lib_start(argv[1]);
+    mounts = count_mounts();
     check_err(engine_up(0, &err), &err, "the launcher starts");
     if (engine != NULL) {
         test_create();
@@ -631,6 +645,7 @@ int main(int argc, char **argv)
         test_busy();
         test_version_2();
         engine_down();
+        check(mounts > 3 && count_mounts() == mounts, "the host's own mounts are as they were");
         test_nothing_left();
     }
     lib_end();

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -110,6 +111,18 @@ static int set_up(const struct context *ctx, struct err *err)
     return enable_forwarding(err) < 0 ? -1 : egress_reload(&here, err);
 }
 
+/*
+ * A mount namespace that passes nothing on. slirp4netns's own sandbox makes only "/" private and
+ * then unmounts the rest: where mounts are shared, as systemd makes them, /sys/fs/cgroup,
+ * /dev/pts and others would go on the host.
+ */
+static int keep_mounts(void)
+{
+    if (unshare(CLONE_NEWNS) < 0)
+        return -1;
+    return mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL);
+}
+
 /* slirp4netns beside the host's network, serving this process's. */
 static pid_t start_slirp(const struct context *ctx, char *program)
 {
@@ -121,7 +134,7 @@ static pid_t start_slirp(const struct context *ctx, char *program)
     if (pid != 0)
         return pid;
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent ||
-        setns(ctx->host_netns, CLONE_NEWNET) < 0)
+        setns(ctx->host_netns, CLONE_NEWNET) < 0 || keep_mounts() < 0)
         _exit(126);
     char *const argv[] = {program,
                           (char[]){"--configure"},
