@@ -22,6 +22,7 @@
 #include "server/base/hash.h"
 #include "server/base/log.h"
 #include "server/base/mem.h"
+#include "server/base/sig.h"
 #include "server/base/str.h"
 #include "server/base/version.h"
 
@@ -163,11 +164,9 @@ static void tidy_descriptors(void)
 /* Signals at their defaults: an ignored one would pass on to every command. */
 static void tidy_signals(void)
 {
-    struct sigaction action = {.sa_handler = SIG_DFL};
+    struct sigaction action = {.sa_handler = SIG_IGN};
 
-    for (int signo = 1; signo < NSIG; signo++)
-        sigaction(signo, &action, NULL);
-    action.sa_handler = SIG_IGN;
+    sig_defaults();
     sigaction(SIGPIPE, &action, NULL);
 }
 

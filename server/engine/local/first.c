@@ -6,7 +6,6 @@
 #include <linux/capability.h>
 #include <linux/keyctl.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -17,6 +16,7 @@
 #include <unistd.h>
 
 #include "server/base/fd.h"
+#include "server/base/sig.h"
 #include "server/engine/local/egress.h"
 #include "server/engine/local/launcher_proto.h"
 #include "server/engine/local/record.h"
@@ -177,17 +177,6 @@ static void set_limits(void)
     setrlimit(RLIMIT_CORE, &none);
 }
 
-static void reset_signals(void)
-{
-    struct sigaction action = {.sa_handler = SIG_DFL};
-    sigset_t none;
-
-    for (int sig = 1; sig < NSIG; sig++)
-        sigaction(sig, &action, NULL);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
 /* Become root of the sandbox's user namespace and nothing more. */
 static int drop_rights(const struct first_plan *plan, struct err *err)
 {
@@ -266,7 +255,7 @@ void first_run(struct first_plan *plan)
     int config = -1, control = plan->control;
 
     close_others(plan);
-    reset_signals();
+    sig_defaults();
     if (build(plan, &err) < 0)
         report_and_end(control, &err);
     if (packet_send(control, &ready, sizeof(ready), NULL, 0, 0) < 0)
