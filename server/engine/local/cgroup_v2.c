@@ -4,38 +4,98 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "server/base/fd.h"
+#include "server/base/log.h"
 #include "server/base/time.h"
 #include "server/engine/local/cgroup.h"
 
 #define CPU_PERIOD_US 100000
 #define FREEZE_WAIT_MS 10000
+#define PROCS_MAX_BYTES (1024 * 1024)
+#define MOVE_ROUNDS 100
+#define CGROUP_V2_LEAF "sandpit-host"
 
-static int enable_controllers(const char *folder, struct err *err)
+static int write_controllers(const char *folder, struct err *err)
 {
     _cleanup_free_ char *path = mem_asprintf("%s/cgroup.subtree_control", folder);
 
-    if (file_poke(AT_FDCWD, path, "+memory +pids +cpu", err) == 0)
-        return 0;
-    if (err->code == ERR_BUSY)
-        return err_set(err, ERR_UNSUPPORTED,
-                       "%s has processes of its own, so its controllers cannot be switched on for "
-                       "sandboxes: move them to a group below it (version 2's rule of no inner "
-                       "processes), or run outside the container",
-                       folder);
-    return -1;
+    return file_poke(AT_FDCWD, path, "+memory +pids +cpu", err);
+}
+
+/* Move the processes that FOLDER lists to LEAF. Returns how many it lists, or -1. */
+static int move_listed(const char *folder, const char *leaf, struct err *err)
+{
+    _cleanup_free_ char *from = mem_asprintf("%s/cgroup.procs", folder);
+    _cleanup_free_ char *to = mem_asprintf("%s/cgroup.procs", leaf);
+    _cleanup_free_ char *text = NULL;
+    char *save = NULL;
+    int count = 0;
+
+    if (file_read(AT_FDCWD, from, PROCS_MAX_BYTES, &text, NULL, err) < 0)
+        return -1;
+    for (char *line = strtok_r(text, "\n", &save); line != NULL;
+         line = strtok_r(NULL, "\n", &save)) {
+        struct err ignored = {0};
+        count++;
+        if (line[0] == '0') /* it would move the writer itself */
+            return err_set(err, ERR_UNSUPPORTED,
+                           "%s has processes outside this pid namespace, so its controllers "
+                           "cannot be switched on for sandboxes: run sandpit in a control group "
+                           "namespace of its own",
+                           folder);
+        file_poke(AT_FDCWD, to, line, &ignored); /* it may have ended; else the next round tells */
+    }
+    return count;
+}
+
+/*
+ * A container's first group has its processes in it, and no group may have both processes and
+ * controllers switched on for children ("no internal processes"); only the machine's root may. So
+ * they move to a leaf beside ours. On a machine's own root this is never needed.
+ */
+static int make_room(const char *mount, struct err *err)
+{
+    _cleanup_free_ char *leaf = mem_asprintf("%s/" CGROUP_V2_LEAF, mount);
+
+    if (mkdir(leaf, 0755) < 0 && errno != EEXIST)
+        return err_sys(err, errno, "cannot create control group %s", leaf);
+    for (int i = 0; i < MOVE_ROUNDS; i++) { /* they may fork meanwhile */
+        struct err busy = {0};
+        if (move_listed(mount, leaf, err) < 0)
+            return -1;
+        if (write_controllers(mount, &busy) == 0) {
+            log_info("moved the processes of the container's control group to one below it",
+                     "group", leaf);
+            return 0;
+        }
+        if (busy.code != ERR_BUSY) {
+            *err = busy;
+            return -1;
+        }
+    }
+    return err_set(err, ERR_UNSUPPORTED,
+                   "%s has processes of its own, so its controllers cannot be switched on for "
+                   "sandboxes, and they could not be moved to %s: run sandpit outside the "
+                   "container",
+                   mount, leaf);
 }
 
 static int v2_prepare(const struct cgroups *cgroups, struct err *err)
 {
     _cleanup_free_ char *base = mem_asprintf("%s/%s", cgroups->mounts[0], cgroups->base);
 
-    if (enable_controllers(cgroups->mounts[0], err) < 0)
-        return -1;
-    return enable_controllers(base, err);
+    if (write_controllers(cgroups->mounts[0], err) < 0) {
+        if (err->code != ERR_BUSY)
+            return -1;
+        *err = (struct err){0};
+        if (make_room(cgroups->mounts[0], err) < 0)
+            return -1;
+    }
+    return write_controllers(base, err);
 }
 
 static int put(const struct cgroup *cgroup, const char *file, const char *text, struct err *err)

@@ -13,6 +13,7 @@
 
 #include "server/base/fd.h"
 #include "server/base/json.h"
+#include "server/base/log.h"
 #include "server/base/str.h"
 #include "server/engine/local/rtnl.h"
 
@@ -23,6 +24,7 @@
 #define HOSTS_MAX 256
 #define RULES_MAX_BYTES 65536
 #define STOP_WAIT_MS 3000
+#define ROUTER_GROUP "router" /* beside the sandboxes' "slot-<n>" */
 
 static void link_name(uint32_t slot, char out[LINK_NAME_SIZE])
 {
@@ -198,6 +200,7 @@ static int adopt_router(struct context *ctx, pid_t pid, int *pidfd, struct err *
 static int start_router(struct context *ctx, int *pidfd, struct err *err)
 {
     _cleanup_close_ int ready_read = -1, ready_write = -1, fd = -1;
+    _cleanup_cgroup_ struct cgroup group = CGROUP_NONE;
     struct err answer = {.code = ERR_INTERNAL, .msg = "the router process ended early"};
     int pipes[2];
     pid_t pid;
@@ -206,7 +209,11 @@ static int start_router(struct context *ctx, int *pidfd, struct err *err)
         return err_sys(err, errno, "cannot create a pipe");
     ready_read = pipes[0];
     ready_write = pipes[1];
-    pid = sys_clone(0, -1, &fd);
+    /* Like a sandbox it may outlive the server, so it is not in the server's own group. */
+    if (ctx->cgroups->ops->clone_into &&
+        cgroup_create(ctx->cgroups, ROUTER_GROUP, &group, err) < 0)
+        return -1;
+    pid = sys_clone(0, group.fds[0], &fd);
     if (pid < 0)
         return err_sys(err, errno, "cannot start the router process");
     if (pid == 0)
@@ -236,6 +243,7 @@ int egress_start(struct context *ctx, int *pidfd, bool *adopted, struct err *err
 void egress_stop(struct context *ctx, int pidfd)
 {
     _cleanup_free_ char *path = router_record(ctx);
+    struct err err = {0};
 
     if (pidfd >= 0) {
         sys_pidfd_kill(pidfd, SIGTERM);
@@ -245,6 +253,8 @@ void egress_stop(struct context *ctx, int pidfd)
     }
     fd_close(&ctx->router_netns);
     unlink(path);
+    if (cgroup_remove(ctx->cgroups, ROUTER_GROUP, &err) < 0)
+        log_err(LOG_WARN, "cannot remove the router's control group", NULL, &err);
 }
 
 /* A netlink socket in the router's namespace; the caller goes back to HOME. */
