@@ -22,7 +22,7 @@
 #include "envd/user.h"
 #include "server/base/err.h"
 
-#define AUTH_REFUSED                                                                             \
+#define AUTH_REFUSED                                                                               \
     "unauthorized access, please provide a valid access token or method signing if supported"
 #define AUTH_JWT_MAX_BYTES 8192
 #define AUTH_JWT_LEEWAY_S 5 /* clocks of sandbox and server may differ a little */

@@ -120,8 +120,8 @@ static int apply_token(struct settings *settings, const json_t *json, struct err
 
     if (json_get_str(json, "accessToken", &token, err) < 0)
         return -1;
-    if (token != NULL && (token[0] == '\0' || strchr(token, '\\') != NULL ||
-                          strlen(token) > CONFIG_TOKEN_MAX_BYTES))
+    if (token != NULL &&
+        (token[0] == '\0' || strchr(token, '\\') != NULL || strlen(token) > CONFIG_TOKEN_MAX_BYTES))
         return err_set(err, ERR_INVALID, "accessToken must be 1 to %d bytes without a backslash",
                        CONFIG_TOKEN_MAX_BYTES);
     if (settings->access_token != NULL)

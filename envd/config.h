@@ -25,12 +25,12 @@
 struct settings {
     bool insecure; /* no JWT and no access token wanted */
     bool has_jwt_key;
-    struct secret jwt_key; /* HS256 */
-    char *access_token;    /* NULL: none is set */
-    char *sandbox_id;      /* "" when unknown */
-    char *template_id;     /* "" when unknown */
-    char *default_user;    /* never NULL; "root" until told otherwise */
-    char *default_workdir; /* "" when unset */
+    struct secret jwt_key;      /* HS256 */
+    char *access_token;         /* NULL: none is set */
+    char *sandbox_id;           /* "" when unknown */
+    char *template_id;          /* "" when unknown */
+    char *default_user;         /* never NULL; "root" until told otherwise */
+    char *default_workdir;      /* "" when unset */
     int64_t cpu_count;          /* CPUs this sandbox may use; 0 when unknown */
     int64_t memory_total_bytes; /* its memory limit; 0 when unknown */
     /*

@@ -111,7 +111,10 @@ const char *content_type_of(const char *name)
     return NULL;
 }
 
-#define SIGNATURE(at, bytes, type) {at, sizeof(bytes) - 1, bytes, type}
+#define SIGNATURE(at, bytes, type)                                                                 \
+    {                                                                                              \
+        at, sizeof(bytes) - 1, bytes, type                                                         \
+    }
 
 /* Exact bytes at an offset. RIFF and ISO files are told by what follows their lengths. */
 static const struct {
@@ -152,8 +155,8 @@ static const struct {
 static bool is_html(const char *text, size_t len)
 {
     static const char *const tags[] = {
-        "<!DOCTYPE HTML", "<HTML", "<HEAD",  "<SCRIPT", "<IFRAME", "<H1", "<DIV", "<FONT",
-        "<TABLE",         "<A",    "<STYLE", "<TITLE",  "<B",      "<BODY", "<BR", "<P",
+        "<!DOCTYPE HTML", "<HTML", "<HEAD",  "<SCRIPT", "<IFRAME", "<H1",   "<DIV", "<FONT",
+        "<TABLE",         "<A",    "<STYLE", "<TITLE",  "<B",      "<BODY", "<BR",  "<P",
     };
 
     if (len >= 4 && memcmp(text, "<!--", 4) == 0)

@@ -30,9 +30,9 @@ void entry_permissions(mode_t mode, char out[ENTRY_PERMISSIONS_SIZE])
         mode_t mask, value;
         char letter;
     } letters[] = {
-        {S_IFMT, S_IFDIR, 'd'},  {S_IFMT, S_IFLNK, 'L'},   {S_IFMT, S_IFBLK, 'D'},
-        {S_IFMT, S_IFCHR, 'D'},  {S_IFMT, S_IFIFO, 'p'},   {S_IFMT, S_IFSOCK, 'S'},
-        {S_ISUID, S_ISUID, 'u'}, {S_ISGID, S_ISGID, 'g'},  {S_IFMT, S_IFCHR, 'c'},
+        {S_IFMT, S_IFDIR, 'd'},  {S_IFMT, S_IFLNK, 'L'},  {S_IFMT, S_IFBLK, 'D'},
+        {S_IFMT, S_IFCHR, 'D'},  {S_IFMT, S_IFIFO, 'p'},  {S_IFMT, S_IFSOCK, 'S'},
+        {S_ISUID, S_ISUID, 'u'}, {S_ISGID, S_ISGID, 'g'}, {S_IFMT, S_IFCHR, 'c'},
         {S_ISVTX, S_ISVTX, 't'},
     };
     static const char rwx[] = "rwxrwxrwx";

@@ -18,9 +18,9 @@
 #define ENTRY_PERMISSIONS_SIZE 24      /* prefix letters, rwxrwxrwx and a NUL */
 
 enum entry_type { /* numbers of the wire */
-    ENTRY_OTHER = 0,
-    ENTRY_FILE = 1,
-    ENTRY_DIRECTORY = 2,
+                  ENTRY_OTHER = 0,
+                  ENTRY_FILE = 1,
+                  ENTRY_DIRECTORY = 2,
 };
 
 struct entry_meta {

@@ -16,10 +16,10 @@
 #include "envd/route.h"
 
 #define CONN_IN_MAX (2 * REQUEST_HEAD_MAX_BYTES) /* bytes read ahead */
-#define CONN_OUT_MAX (256 << 20)              /* an answer that is ready in memory */
-#define CONN_OUT_HIGH (256 << 10)             /* a stream's sender stops here … */
-#define CONN_OUT_LOW (64 << 10)               /* … and goes on here */
-#define CONN_DRAIN_MAX (1 << 20)              /* of a body that nobody wants */
+#define CONN_OUT_MAX (256 << 20)                 /* an answer that is ready in memory */
+#define CONN_OUT_HIGH (256 << 10)                /* a stream's sender stops here … */
+#define CONN_OUT_LOW (64 << 10)                  /* … and goes on here */
+#define CONN_DRAIN_MAX (1 << 20)                 /* of a body that nobody wants */
 
 struct http_server {
     struct loop *loop;
@@ -75,17 +75,17 @@ struct exchange {
     const struct route *route;
     struct settings *settings;
     bool jwt_valid;
-    bool continued; /* "100 Continue" is out, or not wanted */
-    struct user *user;  /* named by the request (Basic or JWT); NULL: none was */
-    char *bad_user;     /* a name that was given and is unknown */
-    struct buf body;    /* loop handlers */
+    bool continued;    /* "100 Continue" is out, or not wanted */
+    struct user *user; /* named by the request (Basic or JWT); NULL: none was */
+    char *bad_user;    /* a name that was given and is unknown */
+    struct buf body;   /* loop handlers */
 
     int status;
     bool begun;
     bool ended;
-    bool chunked;  /* the answer */
-    int64_t left;  /* of a counted answer */
-    bool broken;   /* a blocking handler's connection is not usable any more */
+    bool chunked; /* the answer */
+    int64_t left; /* of a counted answer */
+    bool broken;  /* a blocking handler's connection is not usable any more */
     size_t answer_header_count;
     struct answer_header answer_headers[ANSWER_HEADERS_MAX];
 

@@ -29,14 +29,12 @@ static int check_signature(struct exchange *ex, const char *operation, const cha
     has_expiration = http_query_param(ex, "signature_expiration", &expiration, err);
     if (has_expiration < 0)
         return -1;
-    return sign_check(&(struct sign_request){.path = path,
-                                             .operation = operation,
-                                             .username = username,
-                                             .expiration = has_expiration == 1
-                                                               ? buf_str(&expiration)
-                                                               : NULL},
-                      token, has_signature == 1 ? buf_str(&signature) : NULL,
-                      time_unix_ms() / 1000, err);
+    return sign_check(
+        &(struct sign_request){.path = path,
+                               .operation = operation,
+                               .username = username,
+                               .expiration = has_expiration == 1 ? buf_str(&expiration) : NULL},
+        token, has_signature == 1 ? buf_str(&signature) : NULL, time_unix_ms() / 1000, err);
 }
 
 /* No token set: the router has decided. A token in the header counts, and alone. */

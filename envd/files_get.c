@@ -213,8 +213,7 @@ static const char *wanted_range(const struct download *down)
     const char *only_if = http_header(down->ex, "if-range");
     time_t when;
 
-    if (only_if != NULL &&
-        (!content_date_parse(only_if, &when) || when != down->st.st_mtim.tv_sec))
+    if (only_if != NULL && (!content_date_parse(only_if, &when) || when != down->st.st_mtim.tv_sec))
         return NULL;
     return http_header(down->ex, "range");
 }
@@ -285,8 +284,7 @@ static int send_identity(struct download *down, struct err *err)
         return http_send(down->ex, status, NULL, "", 0, err);
     switch (content_ranges_parse(wanted_range(down), down->st.st_size, ranges, &count)) {
     case CONTENT_PARTS:
-        return count == 1 ? send_part(down, &ranges[0], err)
-                          : send_parts(down, ranges, count, err);
+        return count == 1 ? send_part(down, &ranges[0], err) : send_parts(down, ranges, count, err);
     case CONTENT_MALFORMED:
         return http_send_error(down->ex, 416, err, "invalid range");
     case CONTENT_UNSATISFIABLE:
@@ -305,9 +303,9 @@ static int send_identity(struct download *down, struct err *err)
 /* Identity is the answer wherever it is allowed; it alone knows ranges and conditions. */
 static int send_file(struct download *down, struct err *err)
 {
-    static const char *const identity_only[] = {"range",         "if-match", "if-none-match",
-                                                "if-range",      "if-modified-since",
-                                                "if-unmodified-since"};
+    static const char *const identity_only[] = {
+        "range",    "if-match",          "if-none-match",
+        "if-range", "if-modified-since", "if-unmodified-since"};
     enum content_encoding encoding = content_encoding_of(http_header(down->ex, "accept-encoding"));
 
     if (encoding == CONTENT_NONE ||

@@ -19,11 +19,11 @@ struct post {
     struct files_request request;
     struct files_meta meta;
     struct files_body body;
-    struct map done;   /* paths written, to themselves; owns them */
-    json_t *written;   /* the reply */
-    char *path;        /* of the file being written */
-    bool writing;      /* `upload` is open */
-    bool skipping;     /* a part that is no file */
+    struct map done; /* paths written, to themselves; owns them */
+    json_t *written; /* the reply */
+    char *path;      /* of the file being written */
+    bool writing;    /* `upload` is open */
+    bool skipping;   /* a part that is no file */
     struct upload upload;
 };
 

@@ -55,8 +55,7 @@ static void set_clock(const json_t *json)
     struct timespec now;
     int64_t ms, late_ms;
 
-    if (getpid() != 1 || stamp == NULL ||
-        time_parse_rfc3339(stamp, strlen(stamp), &ms, NULL) < 0)
+    if (getpid() != 1 || stamp == NULL || time_parse_rfc3339(stamp, strlen(stamp), &ms, NULL) < 0)
         return;
     late_ms = ms - time_unix_ms();
     if (late_ms <= CLOCK_BEHIND_MS && late_ms >= -CLOCK_AHEAD_MS)

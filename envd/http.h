@@ -45,16 +45,14 @@ const char *http_query(const struct exchange *ex); /* as sent, without '?'; "" w
 /* First header of that lower-case name, outer white space cut; NULL when absent. */
 const char *http_header(const struct exchange *ex, const char *name);
 /* Walk all headers: start with *AT = 0; false at the end. NAME is in lower case. */
-bool http_header_next(const struct exchange *ex, size_t *at, const char **name,
-                      const char **value);
+bool http_header_next(const struct exchange *ex, size_t *at, const char **name, const char **value);
 /* Content-Length; -1 when chunked; 0 when there is no body. */
 int64_t http_body_length(const struct exchange *ex);
 /*
  * First query parameter of that (decoded) name, percent-decoded, '+' as space. 1 and *OUT filled
  * (reset first), 0 when absent, -1 with ERR_INVALID (bad escape, NUL, too long for *OUT).
  */
-int http_query_param(const struct exchange *ex, const char *name, struct buf *out,
-                     struct err *err);
+int http_query_param(const struct exchange *ex, const char *name, struct buf *out, struct err *err);
 /* The settings this request is served with. */
 const struct settings *http_settings(const struct exchange *ex);
 /* The request carried a JWT that verified. */

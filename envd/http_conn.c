@@ -118,8 +118,8 @@ static void linger(struct conn *conn)
 static int send_out(struct conn *conn)
 {
     while (conn_backlog(conn) > 0) {
-        ssize_t n = send(conn->io.fd, conn->out.data + conn->out_at, conn_backlog(conn),
-                         MSG_NOSIGNAL);
+        ssize_t n =
+            send(conn->io.fd, conn->out.data + conn->out_at, conn_backlog(conn), MSG_NOSIGNAL);
 
         if (n < 0 && errno == EINTR)
             continue;

@@ -9,8 +9,8 @@
 #include "server/base/mem.h"
 #include "server/base/str.h"
 
-#define EXPOSED                                                                                  \
-    "Grpc-Status, Grpc-Message, Grpc-Status-Details-Bin, Location, Cache-Control, "              \
+#define EXPOSED                                                                                    \
+    "Grpc-Status, Grpc-Message, Grpc-Status-Details-Bin, Location, Cache-Control, "                \
     "X-Content-Type-Options"
 
 static const char *reason(int status)

@@ -61,10 +61,14 @@ static int parse_fd(const char *text, int *out, struct err *err)
 static int parse_options(int argc, char **argv, struct options *out, struct err *err)
 {
     static const struct option longs[] = {
-        {"listen", required_argument, NULL, 'l'},    {"listen-fd", required_argument, NULL, 'f'},
-        {"config-fd", required_argument, NULL, 'c'}, {"init", no_argument, NULL, 'i'},
-        {"insecure", no_argument, NULL, 'u'},        {"version", no_argument, NULL, 'v'},
-        {"help", no_argument, NULL, 'h'},            {NULL, 0, NULL, 0},
+        {"listen", required_argument, NULL, 'l'},
+        {"listen-fd", required_argument, NULL, 'f'},
+        {"config-fd", required_argument, NULL, 'c'},
+        {"init", no_argument, NULL, 'i'},
+        {"insecure", no_argument, NULL, 'u'},
+        {"version", no_argument, NULL, 'v'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
     };
     int option;
 

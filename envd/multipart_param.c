@@ -64,8 +64,7 @@ static int decode_extended(const struct buf *value, struct buf *out)
         return -1;
     coded++;
     buf_reset(out);
-    if (url_decode(coded, strlen(coded), false, out) < 0 ||
-        !str_is_utf8(buf_str(out), out->len))
+    if (url_decode(coded, strlen(coded), false, out) < 0 || !str_is_utf8(buf_str(out), out->len))
         return -1;
     return 1;
 }

@@ -396,9 +396,8 @@ static void displace(pid_t pid, const char *tag)
             process->stop_early = true;
             process_check_end(process);
         }
-        if (process->done &&
-            (process->pid == pid ||
-             (tag != NULL && process->tag != NULL && str_eq(process->tag, tag))))
+        if (process->done && (process->pid == pid ||
+                              (tag != NULL && process->tag != NULL && str_eq(process->tag, tag))))
             process_free(process);
     }
 }
@@ -458,8 +457,8 @@ static pid_t run(const struct process_spec *spec, const char *cwd, struct ends *
 {
     _cleanup_free_ char **argv = mem_calloc(spec->arg_count + 2, sizeof(char *));
     char **envp = process_environment(spec);
-    struct spawn spawn = {.argv = argv, .envp = envp, .cwd = cwd, .user = spec->user,
-                          .tty = spec->pty};
+    struct spawn spawn = {
+        .argv = argv, .envp = envp, .cwd = cwd, .user = spec->user, .tty = spec->pty};
     pid_t pid;
 
     argv[0] = (char *)(uintptr_t)spec->cmd;

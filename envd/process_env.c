@@ -43,8 +43,8 @@ char **process_environment(const struct process_spec *spec)
     json_t *value;
 
     map_init(&env.places);
-    env.items = mem_calloc(4 + json_object_size(spec->default_envs) + spec->env_count + 1,
-                           sizeof(char *));
+    env.items =
+        mem_calloc(4 + json_object_size(spec->default_envs) + spec->env_count + 1, sizeof(char *));
     put(&env, "PATH", path != NULL && path[0] != '\0' ? path : SPAWN_PATH_DEFAULT);
     put(&env, "HOME", spec->user->home);
     put(&env, "USER", spec->user->name);

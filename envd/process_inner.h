@@ -6,7 +6,7 @@
 
 #include "envd/process.h"
 
-struct stream { /* an output of a process */
+struct stream {        /* an output of a process */
     struct loop_io io; /* fd -1: at its end */
     struct process *process;
     enum process_output kind;

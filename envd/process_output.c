@@ -5,7 +5,7 @@
 #include "server/base/fd.h"
 #include "server/base/mem.h"
 
-#define READS_AT_ONCE 8           /* then the other descriptors get their turn */
+#define READS_AT_ONCE 8            /* then the other descriptors get their turn */
 #define FINISH_BYTES_MAX (1 << 20) /* of output that is still there when nobody waits for its end */
 
 static uint8_t chunk[PROCESS_CHUNK_BYTES]; /* loop thread */

@@ -72,14 +72,13 @@ static int fill(const char *data, const struct http_head *scan, struct request_h
     head->content_length = (int64_t)scan->content_length;
     head->chunked = scan->framing == HTTP_BODY_CHUNKED;
     head->keep_alive = scan->keep_alive;
-    head->expect_continue = scan->minor_version == 1 && scan->expect != NULL &&
-                            mem_is_nocase(scan->expect->value, scan->expect->value_len,
-                                          "100-continue");
+    head->expect_continue =
+        scan->minor_version == 1 && scan->expect != NULL &&
+        mem_is_nocase(scan->expect->value, scan->expect->value_len, "100-continue");
     return split_target(string_at(text, data, scan->target, scan->target_len), head, err);
 }
 
-ssize_t request_head_parse(const char *data, size_t len, struct request_head *head,
-                           struct err *err)
+ssize_t request_head_parse(const char *data, size_t len, struct request_head *head, struct err *err)
 {
     struct request_head parsed = {0};
     struct http_head scan;

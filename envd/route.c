@@ -7,7 +7,10 @@
 #include "server/base/str.h"
 
 #define INIT_MAX_BYTES CONFIG_JSON_MAX_BYTES
-#define RPC(path, method) {"POST", path, ROUTE_GUARDED, 0, NULL, NULL, method}
+#define RPC(path, method)                                                                          \
+    {                                                                                              \
+        "POST", path, ROUTE_GUARDED, 0, NULL, NULL, method                                         \
+    }
 
 /* Every route there is. A row without a handler is part of envd's contract and not built. */
 static const struct route routes[] = {

@@ -265,8 +265,8 @@ static void take_pending(struct rpc_call *call)
     call->taking = true;
     while (!call->over && !call->paused && call->pending.len > 0) {
         size_t used = 0;
-        int rc = envelope_reader_feed(&call->reader, call->pending.data, call->pending.len, &used,
-                                      &err);
+        int rc =
+            envelope_reader_feed(&call->reader, call->pending.data, call->pending.len, &used, &err);
 
         buf_consume(&call->pending, used);
         if (rc < 0)

@@ -67,8 +67,8 @@ static Process__ProcessInfo *list_one(const struct process *process)
     return info;
 }
 
-static int list(struct rpc_call *call, const ProtobufCMessage *request,
-                ProtobufCMessage **response, struct err *err)
+static int list(struct rpc_call *call, const ProtobufCMessage *request, ProtobufCMessage **response,
+                struct err *err)
 {
     Process__ListResponse *out = (void *)empty_message(&process__list_response__descriptor);
     size_t count = 0;

@@ -152,8 +152,8 @@ static void fill_spec(struct rpc_call *call, const Process__StartRequest *in,
         spec->cwd = config->cwd;
     if (in->optional_tag_case == PROCESS__START_REQUEST__OPTIONAL_TAG_TAG)
         spec->tag = in->tag;
-    spec->stdin_pipe = in->optional_stdin_case != PROCESS__START_REQUEST__OPTIONAL_STDIN_STDIN ||
-                       in->stdin;
+    spec->stdin_pipe =
+        in->optional_stdin_case != PROCESS__START_REQUEST__OPTIONAL_STDIN_STDIN || in->stdin;
     spec->pty = in->pty != NULL;
     if (in->pty != NULL && in->pty->size != NULL) {
         spec->cols = in->pty->size->cols;
@@ -220,8 +220,7 @@ static int connect_to(struct rpc_call *call, const ProtobufCMessage *request, st
     return 0;
 }
 
-static const Process__ProcessEvent__KeepAlive keepalive =
-    PROCESS__PROCESS_EVENT__KEEP_ALIVE__INIT;
+static const Process__ProcessEvent__KeepAlive keepalive = PROCESS__PROCESS_EVENT__KEEP_ALIVE__INIT;
 static const Process__ProcessEvent keepalive_event = {
     .base = PROTOBUF_C_MESSAGE_INIT(&process__process_event__descriptor),
     .event_case = PROCESS__PROCESS_EVENT__EVENT_KEEPALIVE,

@@ -26,11 +26,11 @@ static struct rlimit files_limit; /* what children get */
 /* Until it execs the child runs in the parent's memory, the parent waits: what it may use. */
 struct child {
     const struct spawn *spawn;
-    const char *path;    /* PATH of the new environment */
-    char *candidate;     /* room for one name in it */
+    const char *path; /* PATH of the new environment */
+    char *candidate;  /* room for one name in it */
     size_t candidate_size;
-    char **script_argv;  /* SHELL, the script, the arguments: for a script without "#!" */
-    const char *step; /* out: what failed before exec; NULL when nothing did */
+    char **script_argv; /* SHELL, the script, the arguments: for a script without "#!" */
+    const char *step;   /* out: what failed before exec; NULL when nothing did */
     int errnum;
 };
 
@@ -265,8 +265,8 @@ pid_t spawn_run(const struct spawn *spawn, struct err *err)
     child.candidate = candidate = mem_zalloc(child.candidate_size);
     child.script_argv = script_argv;
     /* As vfork, on a stack of its own: fast, and no copy of our memory whatever its size. */
-    pid = clone(run_child, child_stack + CHILD_STACK_BYTES, CLONE_VM | CLONE_VFORK | SIGCHLD,
-                &child);
+    pid =
+        clone(run_child, child_stack + CHILD_STACK_BYTES, CLONE_VM | CLONE_VFORK | SIGCHLD, &child);
     if (pid < 0)
         return err_sys(err, errno, "fork: %s",
                        errno == EAGAIN ? "resource temporarily unavailable" : "failed");

@@ -16,7 +16,7 @@
 #include "server/base/mem.h"
 #include "server/base/str.h"
 
-#define LINKS_MAX 40           /* as the kernel's MAXSYMLINKS */
+#define LINKS_MAX 40            /* as the kernel's MAXSYMLINKS */
 #define APPEND_BYTES (64 << 20) /* per call */
 
 int upload_fail(const struct upload *up, const char *what, int errnum, struct err *err)
@@ -27,8 +27,8 @@ int upload_fail(const struct upload *up, const char *what, int errnum, struct er
         return err_set(err, ERR_INTERNAL, "error %s: %s: %s", what, up->target,
                        fs_errno_text(errnum, text));
     if (up->expected_bytes >= 0)
-        snprintf(prefix, sizeof(prefix), "attempted to write %lld bytes: ",
-                 (long long)up->expected_bytes);
+        snprintf(prefix, sizeof(prefix),
+                 "attempted to write %lld bytes: ", (long long)up->expected_bytes);
     return err_set(err, ERR_NO_SPACE, "%snot enough disk space available", prefix);
 }
 
@@ -55,9 +55,9 @@ static int follow_links(struct upload *up, struct err *err)
         link[len] = '\0';
         /* not cleaned: ".." after a linked folder is the kernel's to resolve */
         char *last = strrchr(up->target, '/');
-        char *next = link[0] == '/' ? mem_strdup(link)
-                                    : mem_asprintf("%.*s%s", (int)(last + 1 - up->target),
-                                                   up->target, link);
+        char *next = link[0] == '/'
+                         ? mem_strdup(link)
+                         : mem_asprintf("%.*s%s", (int)(last + 1 - up->target), up->target, link);
         free(up->target);
         up->target = next;
     }
@@ -76,8 +76,8 @@ static int find_place(struct upload *up, struct err *err)
     last = strrchr(up->target, '/');
     if (last[1] == '\0')
         return err_set(err, ERR_INVALID, "path is a directory: %s", up->target);
-    parent = last == up->target ? mem_strdup("/")
-                                : mem_strndup(up->target, (size_t)(last - up->target));
+    parent =
+        last == up->target ? mem_strdup("/") : mem_strndup(up->target, (size_t)(last - up->target));
     up->name = mem_strdup(last + 1);
     if (fs_ensure_dir(parent, &up->owner, &inner) < 0) {
         if (inner.code == ERR_NO_SPACE)

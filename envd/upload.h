@@ -26,11 +26,11 @@
 #define UPLOAD_FILE_MODE 0644
 
 struct upload {
-    char *target;  /* the path asked for with its final symlinks followed */
-    char *name;    /* last element of `target` */
-    int dir_fd;    /* folder of `target` */
-    int fd;        /* where content goes */
-    bool in_place; /* fd is the target itself */
+    char *target;                /* the path asked for with its final symlinks followed */
+    char *name;                  /* last element of `target` */
+    int dir_fd;                  /* folder of `target` */
+    int fd;                      /* where content goes */
+    bool in_place;               /* fd is the target itself */
     char temp[UPLOAD_TEMP_SIZE]; /* name of fd's file in the folder; "" while it has none */
     bool exists;                 /* the target was there at upload_begin */
     struct stat old;             /* of the target, when it exists */

@@ -29,8 +29,8 @@ static size_t attribute_names(int fd, char **out)
 /* Attributes that are not ours survive the change of inode. Best effort: it is another's data. */
 static void copy_attributes(struct upload *up)
 {
-    _cleanup_close_ int old = openat(up->dir_fd, up->name,
-                                     O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    _cleanup_close_ int old =
+        openat(up->dir_fd, up->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     _cleanup_free_ char *names = NULL, *value = NULL;
     size_t len;
 
@@ -45,8 +45,7 @@ static void copy_attributes(struct upload *up)
         if (value == NULL)
             value = mem_zalloc(XATTR_MAX_BYTES);
         ssize_t size = fgetxattr(old, name, value, XATTR_MAX_BYTES);
-        if (size >= 0 && fsetxattr(up->fd, name, value, (size_t)size, 0) < 0 &&
-            errno == EOPNOTSUPP)
+        if (size >= 0 && fsetxattr(up->fd, name, value, (size_t)size, 0) < 0 && errno == EOPNOTSUPP)
             return;
     }
 }
@@ -122,8 +121,8 @@ static int copy_over(struct upload *up, const struct entry_meta *meta, size_t co
  */
 static void announce(const struct upload *up)
 {
-    _cleanup_close_ int fd = openat(up->dir_fd, up->name,
-                                    O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    _cleanup_close_ int fd =
+        openat(up->dir_fd, up->name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     struct stat ours, named;
 
     if (fd < 0 || fstat(up->fd, &ours) < 0 || fstat(fd, &named) < 0 ||

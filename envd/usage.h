@@ -15,9 +15,9 @@
 #include <stdint.h>
 
 struct usage {
-    int64_t cpu_count;       /* CPUs that may be used */
-    int64_t cpu_us;          /* CPU time used so far, all CPUs together */
-    int64_t cpu_age_us;      /* over which wall time that was */
+    int64_t cpu_count;  /* CPUs that may be used */
+    int64_t cpu_us;     /* CPU time used so far, all CPUs together */
+    int64_t cpu_age_us; /* over which wall time that was */
     int64_t mem_total_bytes;
     int64_t mem_used_bytes;  /* without the cache */
     int64_t mem_cache_bytes; /* page cache; 0 when it cannot be told apart */

@@ -96,8 +96,7 @@ static void make_room(struct watch *watch)
     if (watch->first + watch->count < watch->cap)
         return;
     if (watch->first > watch->count) { /* more than half is free in front */
-        memmove(watch->events, watch->events + watch->first,
-                watch->count * sizeof(*watch->events));
+        memmove(watch->events, watch->events + watch->first, watch->count * sizeof(*watch->events));
         watch->first = 0;
         return;
     }

@@ -19,8 +19,8 @@
 #include "server/base/mem.h"
 #include "server/base/str.h"
 
-#define WATCH_MASK                                                                               \
-    (IN_CREATE | IN_MOVED_TO | IN_MODIFY | IN_DELETE | IN_DELETE_SELF | IN_MOVED_FROM |          \
+#define WATCH_MASK                                                                                 \
+    (IN_CREATE | IN_MOVED_TO | IN_MODIFY | IN_DELETE | IN_DELETE_SELF | IN_MOVED_FROM |            \
      IN_MOVE_SELF | IN_ATTRIB | IN_ONLYDIR)
 #define READ_BYTES 65536
 #define WD_KEY_SIZE 12
@@ -364,8 +364,7 @@ int watch_tree_open(struct watch_tree *tree, const char *path, bool recursive, b
     map_init(&tree->by_wd);
     map_init(&tree->by_rel);
     if (tree->fd < 0)
-        return err_set(err, ERR_INTERNAL, "error creating watcher: %s",
-                       fs_errno_text(errno, text));
+        return err_set(err, ERR_INTERNAL, "error creating watcher: %s", fs_errno_text(errno, text));
     if (add_subtree(tree, "", false, err) == 0)
         return 0;
     watch_tree_clear(tree);

@@ -15,11 +15,11 @@
 #include "server/base/map.h"
 
 enum watch_kind { /* numbers of the wire */
-    WATCH_CREATE = 1,
-    WATCH_WRITE = 2,
-    WATCH_REMOVE = 3,
-    WATCH_RENAME = 4,
-    WATCH_CHMOD = 5,
+                  WATCH_CREATE = 1,
+                  WATCH_WRITE = 2,
+                  WATCH_REMOVE = 3,
+                  WATCH_RENAME = 4,
+                  WATCH_CHMOD = 5,
 };
 
 struct watch_event {
@@ -38,8 +38,8 @@ struct watch_tree {
     const char *path;
     bool recursive;
     bool include_entry;
-    struct map by_wd;  /* struct watch_dir by decimal wd; owns them */
-    struct map by_rel; /* the same by path below `path` */
+    struct map by_wd;       /* struct watch_dir by decimal wd; owns them */
+    struct map by_rel;      /* the same by path below `path` */
     uint32_t upload_cookie; /* of an upload's file on its way to its name */
     watch_emit_fn emit;
     void *arg;

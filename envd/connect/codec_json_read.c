@@ -46,9 +46,8 @@ static int read_u64(const ProtobufCFieldDescriptor *field, const json_t *json, u
     struct err ignored;
     int64_t value;
 
-    if (json_is_string(json) &&
-        str_to_u64(json_string_value(json), json_string_length(json), 0, UINT64_MAX, field->name,
-                   out, &ignored) == 0)
+    if (json_is_string(json) && str_to_u64(json_string_value(json), json_string_length(json), 0,
+                                           UINT64_MAX, field->name, out, &ignored) == 0)
         return 0;
     if (read_integer(field, json, 0, INT64_MAX, &value, err) < 0)
         return -1;
@@ -70,8 +69,7 @@ static int read_enum(const ProtobufCFieldDescriptor *field, const json_t *json, 
         *out = value->value;
         return 0;
     }
-    if (!json_is_integer(json) ||
-        read_integer(field, json, INT32_MIN, INT32_MAX, &number, err) < 0)
+    if (!json_is_integer(json) || read_integer(field, json, INT32_MIN, INT32_MAX, &number, err) < 0)
         return wrong(field, "a name or number of its enum", err);
     *out = (int)number;
     return 0;

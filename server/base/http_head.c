@@ -104,8 +104,8 @@ static int scan_target(struct cursor *cur, struct http_head *out, struct err *er
 static int wrong_version(const struct cursor *cur, struct err *err)
 {
     size_t left = (size_t)(cur->end - cur->at);
-    bool other = left > 5 && memcmp(cur->at, "HTTP/", 5) == 0 && cur->at[5] >= '0' &&
-                 cur->at[5] <= '9';
+    bool other =
+        left > 5 && memcmp(cur->at, "HTTP/", 5) == 0 && cur->at[5] >= '0' && cur->at[5] <= '9';
 
     return err_set(err, other ? ERR_UNSUPPORTED : ERR_INVALID,
                    "the request line does not name HTTP/1.1 or HTTP/1.0");

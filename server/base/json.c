@@ -19,11 +19,11 @@ static bool too_deep(const json_t *json, int depth)
     if (depth > JSON_DEPTH_MAX)
         return true;
     if (json_is_object(json)) {
-        json_object_foreach ((json_t *)(uintptr_t)json, key, value)
+        json_object_foreach((json_t *)(uintptr_t)json, key, value)
             if (too_deep(value, depth + 1))
                 return true;
     } else if (json_is_array(json)) {
-        json_array_foreach (json, i, value)
+        json_array_foreach(json, i, value)
             if (too_deep(value, depth + 1))
                 return true;
     }
@@ -173,7 +173,7 @@ int json_get_str_map(const json_t *object, const char *key, json_t **out, struct
         return -1;
     if (map == NULL)
         return 0;
-    json_object_foreach (map, name, value) {
+    json_object_foreach(map, name, value) {
         if (!json_is_string(value))
             return err_set(err, ERR_INVALID, "every value of field '%s' must be a string", key);
     }

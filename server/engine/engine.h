@@ -60,18 +60,17 @@ struct engine;
 struct engine_ops {
     const char *name;
     /* Worker. 0 and *OUT, or -1: ERR_LIMIT no room, ERR_NOT_FOUND template, ERR_INTERNAL … */
-    int (*create)(struct engine *engine, const struct engine_spec *spec,
-                  struct engine_sandbox *out, struct err *err);
+    int (*create)(struct engine *engine, const struct engine_spec *spec, struct engine_sandbox *out,
+                  struct err *err);
     /* Worker. End it and remove all of it. Unknown ids succeed: destroy may be repeated. */
-    int (*destroy)(struct engine *engine, const char *id, const char *engine_data,
-                   struct err *err);
+    int (*destroy)(struct engine *engine, const char *id, const char *engine_data, struct err *err);
     /* Worker, at start-up. Take over one that an earlier process created. ERR_NOT_FOUND: gone. */
     int (*adopt)(struct engine *engine, const char *id, const char *engine_data, struct err *err);
     /* Worker. Everything that exists, adopted or not. */
     int (*list)(struct engine *engine, engine_list_fn fn, void *ctx, struct err *err);
     /* Loop thread. CB is called exactly once, later, on LOOP. IPV6: connect to [::1]. */
-    void (*dial)(struct engine *engine, struct loop *loop, const char *id, uint16_t port,
-                 bool ipv6, engine_dial_fn cb, void *ctx);
+    void (*dial)(struct engine *engine, struct loop *loop, const char *id, uint16_t port, bool ipv6,
+                 engine_dial_fn cb, void *ctx);
     /* Worker. Switch egress. */
     int (*set_internet)(struct engine *engine, const char *id, bool on, struct err *err);
     /* Worker. Stop and go on, memory kept. */

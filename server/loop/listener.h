@@ -25,8 +25,8 @@ typedef void (*accept_fn)(void *ctx, struct loop *loop, struct st_h2o_socket_t *
  * connection is accepted before listener_start. TLS may be NULL. ERR_INVALID for a bad address,
  * ERR_BUSY when it is in use (the message names it).
  */
-int listener_new(const char *address, struct loop *const *loops, size_t loop_count,
-                 struct tls *tls, struct listener **out, struct err *err);
+int listener_new(const char *address, struct loop *const *loops, size_t loop_count, struct tls *tls,
+                 struct listener **out, struct err *err);
 /* Begin to accept: FN with CTXS[i] on LOOPS[i]. Any thread; takes effect on the loops. */
 void listener_start(struct listener *listener, accept_fn fn, void *const *ctxs);
 /* The port in use (host order). */

@@ -28,7 +28,7 @@ struct key {
     char id[UUID_SIZE];
     char namespace_[NAMESPACE_SIZE];
     char client[CLIENT_SIZE];
-    uint32_t scopes; /* SCOPE_READ | SCOPE_WRITE */
+    uint32_t scopes;              /* SCOPE_READ | SCOPE_WRITE */
     uint8_t sha256[SHA256_BYTES]; /* of the key's text "e2b_…" */
     char mask_tail[5];            /* last 4 characters of the key, to recognise it by */
     int64_t created_unix_ms;

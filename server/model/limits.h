@@ -12,7 +12,7 @@
 #define SANDBOX_REFRESH_MIN_S 15
 #define SANDBOX_REFRESH_MAX_S 3600
 
-#define SANDBOX_CPU_DEFAULT 2         /* cores */
+#define SANDBOX_CPU_DEFAULT 2 /* cores */
 #define SANDBOX_MEMORY_DEFAULT_MB 1024
 #define SANDBOX_DISK_DEFAULT_MB 10240 /* reported; see docs/limits.md */
 #define SANDBOX_PIDS_MAX 4096         /* processes and threads in one sandbox */

@@ -33,18 +33,18 @@ enum sandbox_state {
 };
 
 enum sandbox_end { /* why a sandbox ended; for logs and events */
-    SANDBOX_END_NONE,
-    SANDBOX_END_KILLED,  /* DELETE /sandboxes/{id} */
-    SANDBOX_END_TIMEOUT, /* its endAt came */
-    SANDBOX_END_EXITED,  /* its init ended by itself */
-    SANDBOX_END_LOST,    /* not there any more when the server looked */
-    SANDBOX_END_FAILED,  /* could not be created */
+                   SANDBOX_END_NONE,
+                   SANDBOX_END_KILLED,  /* DELETE /sandboxes/{id} */
+                   SANDBOX_END_TIMEOUT, /* its endAt came */
+                   SANDBOX_END_EXITED,  /* its init ended by itself */
+                   SANDBOX_END_LOST,    /* not there any more when the server looked */
+                   SANDBOX_END_FAILED,  /* could not be created */
 };
 
 struct sandbox {
     char id[SANDBOX_ID_SIZE];
-    char namespace_[NAMESPACE_SIZE]; /* owner: the key's namespace */
-    char client[CLIENT_SIZE];        /* who created it: the key's client id */
+    char namespace_[NAMESPACE_SIZE];    /* owner: the key's namespace */
+    char client[CLIENT_SIZE];           /* who created it: the key's client id */
     char template_id[TEMPLATE_ID_SIZE]; /* as resolved: "base" or "namespace/name:tag" */
     char alias[TEMPLATE_ID_SIZE];       /* first bare alias of the template; "" for none */
     enum sandbox_state state;

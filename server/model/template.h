@@ -14,8 +14,9 @@
 
 #define TEMPLATE_BASE_ID "base"
 
-struct template {
-    char id[TEMPLATE_ID_SIZE];   /* templateID */
+struct template
+{
+    char id[TEMPLATE_ID_SIZE];    /* templateID */
     char alias[TEMPLATE_ID_SIZE]; /* bare name */
     char name[TEMPLATE_ID_SIZE];  /* "namespace/alias", or the bare name of a global one */
     char build_id[UUID_SIZE];

@@ -97,7 +97,7 @@ static void dates_parse_with_any_zone_and_fraction(void **state)
 
 static void json_is_parsed_strictly(void **state)
 {
-    static const char *const bad[] = {"{\"a\":1,\"a\":2}", "{\"a\":\"\xff\"}", "{", "[1] x",
+    static const char *const bad[] = {"{\"a\":1,\"a\":2}",   "{\"a\":\"\xff\"}", "{", "[1] x",
                                       "{\"a\":\"\\u0000\"}", "{'a':1}"};
     char deep[400];
     struct err err = {0};
@@ -134,8 +134,8 @@ static void json_strings_take_any_bytes(void **state)
 static void json_getters_name_the_wrong_field(void **state)
 {
     struct err err = {0};
-    _cleanup_json_ json_t *json = json_parse(
-        "{\"s\":\"x\",\"n\":7,\"b\":true,\"z\":null,\"m\":{\"k\":1}}", 45, &err);
+    _cleanup_json_ json_t *json =
+        json_parse("{\"s\":\"x\",\"n\":7,\"b\":true,\"z\":null,\"m\":{\"k\":1}}", 45, &err);
     const char *s = "default";
     int64_t n = 3;
     bool b = false;

@@ -38,8 +38,8 @@ static void numbers_are_whole_strings_in_range(void **state)
     for (size_t i = 0; i < array_size(cases); i++) {
         int64_t out = 77;
         struct err err = {0};
-        int rc = str_to_i64(cases[i].text, strlen(cases[i].text), INT64_MIN, INT64_MAX, "n", &out,
-                            &err);
+        int rc =
+            str_to_i64(cases[i].text, strlen(cases[i].text), INT64_MIN, INT64_MAX, "n", &out, &err);
         if (rc != cases[i].rc)
             fail_msg("'%s' gave %d", cases[i].text, rc);
         assert_int_equal(out, rc == 0 ? cases[i].value : 77);
@@ -58,11 +58,20 @@ static void durations_have_units(void **state)
     static const struct {
         const char *text;
         int64_t ms; /* -1: refused */
-    } cases[] = {{"90", 90000},   {"90s", 90000},    {"15m", 900000},
-                 {"2h", 7200000}, {"30d", 2592000000}, {"500ms", 500},
-                 {"0", 0},        {"", -1},          {"s", -1},
-                 {"-1s", -1},     {"1w", -1},        {"1.5h", -1},
-                 {"99999999999999999999d", -1},      {"9223372036854775807d", -1}};
+    } cases[] = {{"90", 90000},
+                 {"90s", 90000},
+                 {"15m", 900000},
+                 {"2h", 7200000},
+                 {"30d", 2592000000},
+                 {"500ms", 500},
+                 {"0", 0},
+                 {"", -1},
+                 {"s", -1},
+                 {"-1s", -1},
+                 {"1w", -1},
+                 {"1.5h", -1},
+                 {"99999999999999999999d", -1},
+                 {"9223372036854775807d", -1}};
     (void)state;
     for (size_t i = 0; i < array_size(cases); i++) {
         int64_t out = -1;
@@ -100,8 +109,11 @@ static void base64_matches_rfc_4648_both_ways(void **state)
 {
     static const struct {
         const char *plain, *std, *raw;
-    } cases[] = {{"", "", ""},           {"f", "Zg==", "Zg"},       {"fo", "Zm8=", "Zm8"},
-                 {"foo", "Zm9v", "Zm9v"}, {"foob", "Zm9vYg==", "Zm9vYg"},
+    } cases[] = {{"", "", ""},
+                 {"f", "Zg==", "Zg"},
+                 {"fo", "Zm8=", "Zm8"},
+                 {"foo", "Zm9v", "Zm9v"},
+                 {"foob", "Zm9vYg==", "Zm9vYg"},
                  {"\xfb\xff\xfe", "+//+", "-__-"}};
     (void)state;
     for (size_t i = 0; i < array_size(cases); i++) {

@@ -190,8 +190,8 @@ static void who_may_do_what(void **state)
 
 static void a_basic_header_that_cannot_be_read_names_nobody(void **state)
 {
-    static const char *const headers[] = {"Basic", "Basic ", "Basic ***", "Basic Ym9i",
-                                          "Basic OnBhc3M=", "Digest Ym9iOg=="};
+    static const char *const headers[] = {"Basic",      "Basic ",         "Basic ***",
+                                          "Basic Ym9i", "Basic OnBhc3M=", "Digest Ym9iOg=="};
 
     (void)state;
     for (size_t i = 0; i < array_size(headers); i++) {

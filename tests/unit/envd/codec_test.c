@@ -71,8 +71,8 @@ static void json_is_read_and_written(void **state)
         struct err err = {0};
 
         buf_init(&out, 1000);
-        if (codec_decode(CODEC_JSON, good[i].desc, good[i].in, strlen(good[i].in), &message,
-                         &err) < 0)
+        if (codec_decode(CODEC_JSON, good[i].desc, good[i].in, strlen(good[i].in), &message, &err) <
+            0)
             fail_msg("%s: %s", good[i].in, err.msg);
         assert_int_equal(codec_encode(CODEC_JSON, message, &out, &err), 0);
         assert_string_equal(buf_str(&out), good[i].out != NULL ? good[i].out : good[i].in);
@@ -89,9 +89,8 @@ static void binary_and_json_hold_the_same(void **state)
 
         buf_init(&wire, 1000);
         buf_init(&out, 1000);
-        assert_int_equal(codec_json_decode(good[i].desc, good[i].in, strlen(good[i].in), &first,
-                                           &err),
-                         0);
+        assert_int_equal(
+            codec_json_decode(good[i].desc, good[i].in, strlen(good[i].in), &first, &err), 0);
         assert_int_equal(codec_encode(CODEC_PROTO, first, &wire, &err), 0);
         if (codec_decode(CODEC_PROTO, good[i].desc, buf_str(&wire), wire.len, &second, &err) < 0)
             fail_msg("%s: %s", good[i].in, err.msg);

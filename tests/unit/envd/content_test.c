@@ -132,11 +132,16 @@ static void types_come_from_the_extension(void **state)
     static const struct {
         const char *name, *want;
     } cases[] = {
-        {"a.txt", "text/plain; charset=utf-8"}, {"a.JSON", "application/json"},
-        {"a.tar.gz", "application/gzip"},       {"a.7z", "application/x-7z-compressed"},
-        {"a.zst", "application/zstd"},          {".html", "text/html; charset=utf-8"},
-        {"a", NULL},                            {"a.", NULL},
-        {"a.unknown", NULL},                    {"a.js/b", NULL},
+        {"a.txt", "text/plain; charset=utf-8"},
+        {"a.JSON", "application/json"},
+        {"a.tar.gz", "application/gzip"},
+        {"a.7z", "application/x-7z-compressed"},
+        {"a.zst", "application/zstd"},
+        {".html", "text/html; charset=utf-8"},
+        {"a", NULL},
+        {"a.", NULL},
+        {"a.unknown", NULL},
+        {"a.js/b", NULL},
     };
     (void)state;
     for (size_t i = 0; i < array_size(cases); i++) {

@@ -45,13 +45,13 @@ static void permission_text_is_that_of_go(void **state)
         mode_t mode;
         const char *want;
     } cases[] = {
-        {S_IFREG | 0644, "-rw-r--r--"},   {S_IFREG, "----------"},
-        {S_IFDIR | 0755, "drwxr-xr-x"},   {S_IFLNK | 0777, "Lrwxrwxrwx"},
-        {S_IFDIR | 01777, "dtrwxrwxrwx"}, {S_IFREG | 04755, "urwxr-xr-x"},
-        {S_IFREG | 02755, "grwxr-xr-x"},  {S_IFREG | 06755, "ugrwxr-xr-x"},
+        {S_IFREG | 0644, "-rw-r--r--"},    {S_IFREG, "----------"},
+        {S_IFDIR | 0755, "drwxr-xr-x"},    {S_IFLNK | 0777, "Lrwxrwxrwx"},
+        {S_IFDIR | 01777, "dtrwxrwxrwx"},  {S_IFREG | 04755, "urwxr-xr-x"},
+        {S_IFREG | 02755, "grwxr-xr-x"},   {S_IFREG | 06755, "ugrwxr-xr-x"},
         {S_IFDIR | 03775, "dgtrwxrwxr-x"}, {S_IFIFO | 0600, "prw-------"},
-        {S_IFSOCK | 0755, "Srwxr-xr-x"},  {S_IFBLK | 0660, "Drw-rw----"},
-        {S_IFCHR | 0666, "Dcrw-rw-rw-"},  {S_IFREG | 0421, "-r---w---x"},
+        {S_IFSOCK | 0755, "Srwxr-xr-x"},   {S_IFBLK | 0660, "Drw-rw----"},
+        {S_IFCHR | 0666, "Dcrw-rw-rw-"},   {S_IFREG | 0421, "-r---w---x"},
     };
     (void)state;
     for (size_t i = 0; i < array_size(cases); i++) {
@@ -181,9 +181,11 @@ static void the_message_has_all_fields_and_valid_text(void **state)
 
     (void)state;
     free(entry.name);
-    entry.name = mem_strdup("a\xff" "b\xc3\xbc\xe2\x82");
+    entry.name = mem_strdup("a\xff"
+                            "b\xc3\xbc\xe2\x82");
     Filesystem__EntryInfo *info = entry_to_proto(&entry);
-    assert_string_equal(info->name, "a\xef\xbf\xbd" "b\xc3\xbc\xef\xbf\xbd\xef\xbf\xbd");
+    assert_string_equal(info->name, "a\xef\xbf\xbd"
+                                    "b\xc3\xbc\xef\xbf\xbd\xef\xbf\xbd");
     assert_int_equal(info->type, FILESYSTEM__FILE_TYPE__FILE_TYPE_FILE);
     assert_true(info->is_symlink);
     assert_int_equal(info->mode, 0604);

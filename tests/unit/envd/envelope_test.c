@@ -24,8 +24,8 @@ static void an_envelope_is_the_same_however_it_is_cut(void **state)
         buf_init(&seen, 200);
         for (size_t at = 0; at < sizeof(wire) - 1;) {
             size_t left = sizeof(wire) - 1 - at, used;
-            int rc = envelope_reader_feed(&reader, wire + at, left < step ? left : step, &used,
-                                          &err);
+            int rc =
+                envelope_reader_feed(&reader, wire + at, left < step ? left : step, &used, &err);
 
             assert_true(rc >= 0);
             at += used;

@@ -193,8 +193,8 @@ static enum http_body_step decode(const char *text, size_t step, bool chunked, i
         size_t used = 0, data_len, left = len - at;
         const char *data;
 
-        result = http_body_next(&body, text + at, left < step ? left : step, &used, &data,
-                                &data_len);
+        result =
+            http_body_next(&body, text + at, left < step ? left : step, &used, &data, &data_len);
         at += used;
         if (result == HTTP_BODY_DATA)
             buf_add(out, data, data_len);

@@ -43,18 +43,30 @@ static void sign_refuses_what_is_missing_wrong_or_late(void **state)
         const char *token, *signature, *msg;
         enum err_code code;
     } cases[] = {
-        {{"a.txt", "read", "user", NULL}, "tok", NULL, "missing signature query parameter",
+        {{"a.txt", "read", "user", NULL},
+         "tok",
+         NULL,
+         "missing signature query parameter",
          ERR_UNAUTHENTICATED},
         {{"a.txt", "read", "user", NULL}, "tok", "", "invalid signature", ERR_UNAUTHENTICATED},
-        {{"a.txt", "read", "user", NULL}, "tok", PLAIN "=", "invalid signature",
+        {{"a.txt", "read", "user", NULL},
+         "tok",
+         PLAIN "=",
+         "invalid signature",
          ERR_UNAUTHENTICATED},
         {{"a.txt", "write", "user", NULL}, "tok", PLAIN, "invalid signature", ERR_UNAUTHENTICATED},
         {{"b.txt", "read", "user", NULL}, "tok", PLAIN, "invalid signature", ERR_UNAUTHENTICATED},
         {{"a.txt", "read", "root", NULL}, "tok", PLAIN, "invalid signature", ERR_UNAUTHENTICATED},
         {{"a.txt", "read", "user", NULL}, "tik", PLAIN, "invalid signature", ERR_UNAUTHENTICATED},
-        {{"a.txt", "read", "user", "1700000000"}, "tok", PLAIN, "invalid signature",
+        {{"a.txt", "read", "user", "1700000000"},
+         "tok",
+         PLAIN,
+         "invalid signature",
          ERR_UNAUTHENTICATED},
-        {{"a.txt", "read", "user", "1700000000"}, "tok", EXPIRING, "signature is already expired",
+        {{"a.txt", "read", "user", "1700000000"},
+         "tok",
+         EXPIRING,
+         "signature is already expired",
          ERR_UNAUTHENTICATED},
         {{"a.txt", "read", "user", "soon"}, "tok", EXPIRING, NULL, ERR_INVALID},
         {{"a.txt", "read", "user", ""}, "tok", EXPIRING, NULL, ERR_INVALID},
@@ -63,8 +75,8 @@ static void sign_refuses_what_is_missing_wrong_or_late(void **state)
     (void)state;
     for (size_t i = 0; i < array_size(cases); i++) {
         struct err err = {0};
-        if (sign_check(&cases[i].request, cases[i].token, cases[i].signature, 1700000001,
-                       &err) != -1)
+        if (sign_check(&cases[i].request, cases[i].token, cases[i].signature, 1700000001, &err) !=
+            -1)
             fail_msg("row %zu was accepted", i);
         assert_int_equal(err.code, cases[i].code);
         if (cases[i].msg != NULL)

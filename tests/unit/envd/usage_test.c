@@ -19,9 +19,9 @@ static void a_field_is_found_by_its_whole_key(void **state)
         bool found;
         int64_t want;
     } cases[] = {
-        {"MemTotal", true, 8123456}, {"Cached", true, 77},     {"usage_usec", true, 123},
-        {"negative", true, -4},      {"last", true, 9},        {"Mem", false, 7},
-        {"number", false, 7},        {"nothing", false, 7},    {"kB", false, 7},
+        {"MemTotal", true, 8123456}, {"Cached", true, 77},  {"usage_usec", true, 123},
+        {"negative", true, -4},      {"last", true, 9},     {"Mem", false, 7},
+        {"number", false, 7},        {"nothing", false, 7}, {"kB", false, 7},
     };
     (void)state;
     for (size_t i = 0; i < array_size(cases); i++) {
@@ -75,7 +75,7 @@ static void metadata_must_be_printable_and_short(void **state)
         const char *key, *value;
         bool ok;
     } cases[] = {
-        {"key", "value", true}, {"k", "", true},      {"", "value", false},
+        {"key", "value", true}, {"k", "", true},       {"", "value", false},
         {"k", "a\tb", false},   {"k\x7f", "a", false}, {"k", "gr\xc3\xbcn", false},
         {"k", " ~", true},
     };

@@ -51,8 +51,8 @@ static void users_are_found_with_their_groups(void **state)
 
 static void lines_that_are_not_well_formed_are_skipped(void **state)
 {
-    static const char *const names[] = {"short", "badid", "minus", "huge", "", "+", "# a remark",
-                                        "nobody"};
+    static const char *const names[] = {"short", "badid", "minus",      "huge",
+                                        "",      "+",     "# a remark", "nobody"};
     _cleanup_user_db_ struct user_db *db =
         user_db_parse(passwd, sizeof(passwd) - 1, group, sizeof(group) - 1);
 
