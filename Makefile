@@ -15,7 +15,7 @@ SECONDS_EACH ?= 60
 include build.mk
 
 .DEFAULT_GOAL := all
-.PHONY: all deps build run check bench fuzz format lint layers install uninstall clean help
+.PHONY: all deps build run check check-vm bench fuzz format lint layers install uninstall clean help
 
 all: build
 
@@ -24,6 +24,7 @@ build: $(OUT)/sandpit $(OUT)/envd
 help:
 	@echo 'make run        install packages, build, start "sandpit serve --dev" (state in build/state)'
 	@echo 'make check      install what tests need, run every test; ends with "N passed, N failed"'
+	@echo 'make check-vm   the engine, the server and its unit on cgroup v2, in a virtual machine'
 	@echo 'make deps       install the Debian packages that building and running need (as root)'
 	@echo 'make build      build $(OUT)/sandpit and $(OUT)/envd; BUILD=debug|release|asan|tsan|cov'
 	@echo 'make bench      benchmark table: figure, ours, peer, ratio'
@@ -43,6 +44,9 @@ run: deps
 
 check:
 	tests/check.sh
+
+check-vm:
+	tests/vm/run.sh
 
 bench:
 	tests/bench/run.sh
