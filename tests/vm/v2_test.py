@@ -56,7 +56,8 @@ class Version2(unittest.TestCase):
         self.addCleanup(box.kill)
         mark = f"mark-{box.id}"
         box.background(f"exec -a {mark} sleep 1000")
-        folders = lib.sandbox_cgroups([mark])
+        folders = lib.wait_until("its process", 10 * lib.time_factor(),
+                                 lambda: lib.sandbox_cgroups([mark]))  # fmt: skip
         self.assertEqual(len(folders), 1, folders)
         return box, folders.pop()
 
@@ -175,7 +176,7 @@ class Version2(unittest.TestCase):
             time.sleep(0.02)
         for name, values in rows.items():
             values.sort()
-            print(f"FIGURE {name}: p50 {values[ROUNDS // 2] * 1e3:.2f} ms, "
+            print(f"\nFIGURE {name}: p50 {values[ROUNDS // 2] * 1e3:.2f} ms, "
                   f"p99 {values[ROUNDS * 99 // 100] * 1e3:.2f} ms")  # fmt: skip
         self.assertEqual(self.server.all_sandboxes(), [])
 
