@@ -18,7 +18,12 @@ UNIT = f"/sys/fs/cgroup{'' if V2 else '/systemd'}/system.slice/sandpit.service"
 
 
 def systemctl(*args, check=True):
-    return subprocess.run(["systemctl", *args], check=check, capture_output=True, text=True)
+    done = subprocess.run(["systemctl", *args], capture_output=True, text=True)
+    if check and done.returncode != 0:
+        log = subprocess.run(["journalctl", "-u", "sandpit", "-n", "30", "--no-pager"],
+                             capture_output=True, text=True).stdout  # fmt: skip
+        raise AssertionError(f"systemctl {args}: {done.returncode} {done.stderr}\n{log}")
+    return done
 
 
 def show(name):
