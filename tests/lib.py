@@ -563,6 +563,11 @@ def host_pids(marker):
     return found
 
 
+def marked_pids(mark):
+    """The same of a sandbox's process that has just been started: its exec may be a moment away."""
+    return wait_until(f"a process with {mark}", 10 * time_factor(), lambda: host_pids(mark))
+
+
 def namespaces(pid):
     """{"net": "net:[4026…]", …} of a process."""
     found = {}
@@ -588,7 +593,7 @@ def sandbox_namespaces(marks):
     now = now_boot_s()
     found = {}
     for mark in marks:
-        for pid in host_pids(mark):
+        for pid in marked_pids(mark):
             found.update((name, now) for name in namespaces(pid).values() if name not in ours)
     return found
 
@@ -639,7 +644,7 @@ def cgroups_of(pid):
 def sandbox_cgroups(marks):
     found = set()
     for mark in marks:
-        for pid in host_pids(mark):
+        for pid in marked_pids(mark):
             found |= cgroups_of(pid)
     return found
 

@@ -149,7 +149,7 @@ class Restart(unittest.TestCase):
             here = server.create()
             mark = start_ticking(gone)
             seen = look_at([mark])
-            (pid,) = [p for p in lib.host_pids(mark)][:1]
+            pid = lib.marked_pids(mark)[0]
             server.kill9()
             for victim in processes_of_same_namespace(pid, "pid"):
                 with contextlib.suppress(ProcessLookupError):  # its init takes the others along
