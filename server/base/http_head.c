@@ -25,8 +25,7 @@ struct noted {
     bool connection_upgrade;
 };
 
-/* RFC 9110 section 5.6.2 */
-static bool is_token_char(char c)
+bool http_is_token_char(char c)
 {
     if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'))
         return true;
@@ -51,7 +50,7 @@ static size_t token_len(const struct cursor *cur)
 {
     size_t len = 0;
 
-    while (cur->at + len < cur->end && is_token_char(cur->at[len]))
+    while (cur->at + len < cur->end && http_is_token_char(cur->at[len]))
         len++;
     return len;
 }

@@ -60,6 +60,9 @@ int http_head_scan(const char *data, size_t len, struct http_head *out, struct e
 /* The first field called NAME (lower case; compared without case), or NULL. */
 const struct http_header *http_head_find(const struct http_head *head, const char *name);
 
+/* C may stand in a token, such as a field name (RFC 9110 section 5.6.2). */
+bool http_is_token_char(char c);
+
 /* The comma-separated list VALUE holds WORD (lower case), ignoring case and blanks. */
 bool http_list_has(const char *value, size_t value_len, const char *word);
 

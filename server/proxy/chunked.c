@@ -2,15 +2,8 @@
 
 #include <string.h>
 
+#include "server/base/http_head.h"
 #include "server/base/str.h"
-
-/* RFC 9110 section 5.6.2 */
-static bool is_token(unsigned char c)
-{
-    if ((c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z'))
-        return true;
-    return c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL;
-}
 
 static bool is_text(unsigned char c)
 {
@@ -46,9 +39,11 @@ static enum chunked_state trailer(struct chunked *chunked, unsigned char c)
         return CHUNKED_BAD;
     switch (chunked->state) {
     case CHUNKED_LINE:
-        return c == '\r' ? CHUNKED_END_LF : is_token(c) ? CHUNKED_NAME : CHUNKED_BAD;
+        return c == '\r'                     ? CHUNKED_END_LF
+               : http_is_token_char((char)c) ? CHUNKED_NAME
+                                             : CHUNKED_BAD;
     case CHUNKED_NAME:
-        return c == ':' ? CHUNKED_VALUE : is_token(c) ? CHUNKED_NAME : CHUNKED_BAD;
+        return c == ':' ? CHUNKED_VALUE : http_is_token_char((char)c) ? CHUNKED_NAME : CHUNKED_BAD;
     case CHUNKED_VALUE:
         return c == '\r' ? CHUNKED_VALUE_LF : is_text(c) ? CHUNKED_VALUE : CHUNKED_BAD;
     case CHUNKED_VALUE_LF:
