@@ -102,13 +102,18 @@ struct exchange {
     bool body_paused; /* no on_body calls, and so no reading, until http_body_resume */
 };
 
-/* ---- http_conn.c ---- */
+/* ---- http_listen.c ---- */
 
 /* Serve the listening socket FD (non-blocking). */
 struct http_server *http_server_new(struct loop *loop, int fd, struct err *err);
 
+/* ---- exchange.c ---- */
+
 struct exchange *exchange_ref(struct exchange *ex);
 void exchange_unref(struct exchange *ex);
+
+/* ---- http_conn.c, http_receive.c, http_send.c, http_worker.c; conn.h is their inside ---- */
+
 void http_body_resume(struct exchange *ex);
 /* Send what is in conn->out before the loop sleeps. */
 void conn_flush_soon(struct conn *conn);

@@ -1,5 +1,6 @@
 /*
- * envd/rpc_call.h - the inside of envd/rpc.h, shared by rpc.c (the life of a call) and
+ * envd/rpc_call.h - the inside of envd/rpc.h, shared by rpc.c (the life of a call), rpc_start.c
+ * (requests to methods), rpc_client_stream.c, rpc_head.c (what a request's head asks for) and
  * rpc_wire.c (what goes over the wire).
  */
 #ifndef ENVD_RPC_CALL_H
@@ -39,10 +40,36 @@ struct rpc_call {
     struct err err;
 };
 
+/* ---- rpc.c: the life of a call ---- */
+
+struct rpc_call *call_new(struct exchange *ex, const struct rpc_method *method);
+void call_unref(struct rpc_call *call);
+/* Nothing more is sent or heard. Drops the reference that the open call was. */
+void call_over(struct rpc_call *call);
+/* Tell a handler that has taken charge and did not finish. */
+void call_tell_closed(struct rpc_call *call);
+/* End it when its Connect-Timeout-Ms passes, unless the method does so itself. */
+void call_arm_deadline(struct rpc_call *call);
+/* rpc_finish with an error. */
+void call_fail(struct rpc_call *call, const struct err *err);
+
+/* ---- rpc_client_stream.c ---- */
+
+/* A client stream holds at most this beside its message while it is paused. */
+#define CLIENT_STREAM_PENDING_MAX (1 << 20)
+
+/* Bytes of the body, and its end. */
+void client_stream_body(struct exchange *ex, const char *data, size_t len);
+void client_stream_end(struct rpc_call *call);
+
+/* ---- rpc_head.c, rpc_wire.c ---- */
+
 /* Read codec, version, timeout and compression from the head. -1 with *ERR: to be sent as one. */
 int wire_read_head(struct rpc_call *call, struct err *err);
 /* Which codec and form the content type asks for. False: it is not served for this method. */
 bool wire_read_type(struct rpc_call *call);
+/* The content type of the call's answer. */
+const char *wire_content_type(const struct rpc_call *call);
 /* 415, naming what is served. */
 void wire_refuse_type(struct exchange *ex, const struct rpc_method *method);
 /* Decode one message, decompressed if COMPRESSED. */
@@ -53,7 +80,7 @@ int wire_send(struct rpc_call *call, const ProtobufCMessage *message, struct err
 /* Send the end: a unary answer or error, or the last envelope of a stream. */
 void wire_finish(struct rpc_call *call, const ProtobufCMessage *response, const struct err *err);
 
-/* ---- rpc.c, for http_dispatch.c ---- */
+/* ---- rpc_start.c, for http_dispatch.c ---- */
 
 /* The head of a request for METHOD is there. */
 void rpc_begin(struct exchange *ex, const struct rpc_method *method);

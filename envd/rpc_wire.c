@@ -8,7 +8,6 @@
 #include "server/base/str.h"
 
 #define SCRATCH_KEEP_BYTES (1 << 20)
-#define TIMEOUT_DIGITS_MAX 10
 
 static struct buf scratch; /* loop thread: one message on its way out */
 
@@ -20,97 +19,6 @@ static struct buf *scratch_get(void)
         buf_init(&scratch, CONN_OUT_MAX / 2);
     buf_reset(&scratch);
     return &scratch;
-}
-
-static bool is_streaming(const struct rpc_method *method)
-{
-    return method->kind == RPC_STREAM || method->kind == RPC_CLIENT_STREAM;
-}
-
-static const char *content_type(const struct rpc_call *call)
-{
-    if (call->stream)
-        return call->codec == CODEC_JSON ? "application/connect+json" : "application/connect+proto";
-    return call->codec == CODEC_JSON ? "application/json" : "application/proto";
-}
-
-bool wire_read_type(struct rpc_call *call)
-{
-    const char *type = http_header(call->ex, "content-type");
-    size_t len;
-
-    if (type == NULL)
-        return false;
-    len = strcspn(type, "; \t");
-    call->stream = is_streaming(call->method);
-    for (call->codec = CODEC_JSON; call->codec <= CODEC_PROTO; call->codec++) {
-        if (mem_is_nocase(type, len, content_type(call)))
-            return true;
-    }
-    return false;
-}
-
-void wire_refuse_type(struct exchange *ex, const struct rpc_method *method)
-{
-    http_set_header(ex, "Accept-Post",
-                    is_streaming(method) ? "application/connect+json, application/connect+proto"
-                                         : "application/json, application/proto");
-    http_reply_empty(ex, 415);
-}
-
-static int read_timeout(struct rpc_call *call, struct err *err)
-{
-    const char *text = http_header(call->ex, "connect-timeout-ms");
-    struct err why;
-    uint64_t ms;
-
-    if (text == NULL || *text == '\0')
-        return 0;
-    if (strlen(text) > TIMEOUT_DIGITS_MAX)
-        return err_set(err, ERR_INVALID, "parse timeout: \"%.32s\" has >10 digits", text);
-    if (str_to_u64(text, strlen(text), 0, 9999999999, "timeout", &ms, &why) < 0)
-        return err_set(err, ERR_INVALID, "parse timeout: \"%.32s\" is not a number", text);
-    call->timeout_ms = (int64_t)ms;
-    return 0;
-}
-
-static int read_compression(struct rpc_call *call, struct err *err)
-{
-    const char *name =
-        http_header(call->ex, call->stream ? "connect-content-encoding" : "content-encoding");
-
-    if (name == NULL || *name == '\0' || str_eq(name, "identity"))
-        return 0;
-    if (!str_eq(name, "gzip"))
-        return err_set(err, ERR_UNSUPPORTED,
-                       "unknown compression \"%.64s\": supported encodings are gzip", name);
-    call->gzip = true;
-    return 0;
-}
-
-static void read_keepalive(struct rpc_call *call)
-{
-    const char *text = http_header(call->ex, "keepalive-ping-interval");
-    struct err ignored;
-    uint64_t seconds;
-
-    call->keepalive_ms = RPC_KEEPALIVE_DEFAULT_MS;
-    if (text != NULL &&
-        str_to_u64(text, strlen(text), 1, 86400, "interval", &seconds, &ignored) == 0)
-        call->keepalive_ms = (int64_t)seconds * 1000;
-}
-
-int wire_read_head(struct rpc_call *call, struct err *err)
-{
-    const char *version = http_header(call->ex, "connect-protocol-version");
-
-    if (version != NULL && !str_eq(version, "1"))
-        return err_set(err, ERR_INVALID, "Connect-Protocol-Version must be \"1\": got \"%.64s\"",
-                       version);
-    read_keepalive(call);
-    if (read_timeout(call, err) < 0)
-        return -1;
-    return read_compression(call, err);
 }
 
 static size_t message_max(const struct rpc_call *call)
@@ -147,7 +55,7 @@ int wire_decode(struct rpc_call *call, const char *data, size_t len, bool compre
 static void stream_begin(struct rpc_call *call)
 {
     if (!call->begun)
-        http_stream_begin(call->ex, 200, content_type(call));
+        http_stream_begin(call->ex, 200, wire_content_type(call));
     call->begun = true;
 }
 
@@ -242,5 +150,5 @@ void wire_finish(struct rpc_call *call, const ProtobufCMessage *response, const 
     if (err != NULL)
         reply_unary_error(call->ex, call, err);
     else
-        http_reply(call->ex, 200, content_type(call), buf_str(out), out->len);
+        http_reply(call->ex, 200, wire_content_type(call), buf_str(out), out->len);
 }
