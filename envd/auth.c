@@ -60,8 +60,18 @@ static int bearer(const struct settings *settings, const char *token, struct aut
     if (settings->sandbox_id[0] != '\0' && !str_eq(claims.subject, settings->sandbox_id))
         return refused(err);
     out->jwt_valid = true;
+    out->platform = claims.platform;
     take_user(out, claims.user, strlen(claims.user));
     return 0;
+}
+
+/* A client of the sandbox has neither: the platform alone signs such a claim. */
+static int platform_met(const struct settings *settings, const struct auth_headers *headers,
+                        const struct auth *auth, struct err *err)
+{
+    if (settings->has_jwt_key ? auth->platform : auth_token_equal(settings, headers->access_token))
+        return 0;
+    return refused(err);
 }
 
 static int need_met(const struct settings *settings, enum route_auth need,
@@ -71,6 +81,8 @@ static int need_met(const struct settings *settings, enum route_auth need,
 
     if (settings->insecure || need == ROUTE_OPEN)
         return 0;
+    if (need == ROUTE_PLATFORM)
+        return platform_met(settings, headers, auth, err);
     if (token_set && need != ROUTE_FILES && !auth_token_equal(settings, headers->access_token))
         return refused(err);
     if (!token_set && settings->has_jwt_key && need != ROUTE_TOKEN_ONLY && !auth->jwt_valid)

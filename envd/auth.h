@@ -7,6 +7,9 @@
  *   - an access token is set: guarded routes need it in X-Access-Token; a JWT does not replace it;
  *   - none is set but a key is: guarded routes and /files need a valid JWT, so that a process in
  *     the sandbox that talks to this port is refused;
+ *   - what only the platform may ask for (ROUTE_PLATFORM) needs a JWT with the claim
+ *     "platform": true, which the proxy never makes for a client; the access token is not needed
+ *     then. Where no key is known, the access token; with neither it is refused;
  *   - --insecure: everything is open.
  * Source: envd-api section 6; RFC 7519, RFC 7515 (HS256 only), RFC 7617.
  */
@@ -34,6 +37,7 @@ struct auth_headers { /* of the request; NULL when absent */
 
 struct auth {
     bool jwt_valid;
+    bool platform; /* the JWT is the platform's own */
     bool has_user;
     char user[USER_NAME_SIZE]; /* of the JWT or Basic; not looked up yet */
 };
@@ -48,6 +52,7 @@ bool auth_token_equal(const struct settings *settings, const char *token);
 struct jwt_claims {
     char subject[128];
     char user[USER_NAME_SIZE]; /* "" when there is none */
+    bool platform;
 };
 /*
  * Verify a compact HS256 token of LEN bytes at NOW_UNIX_S. Returns 0 and *OUT, or -1: another

@@ -46,11 +46,13 @@ static int claims_read(const char *text, size_t len, int64_t now_unix_s, struct 
 {
     _cleanup_json_ json_t *claims = part(text, len);
     const char *subject = "", *user = "";
+    bool platform = false;
     int64_t expiry = -1, not_before = 0;
     struct err err;
 
     if (claims == NULL || json_get_str(claims, "sub", &subject, &err) < 0 ||
         json_get_str(claims, "user", &user, &err) < 0 ||
+        json_get_bool(claims, "platform", &platform, &err) < 0 ||
         json_get_i64(claims, "exp", 0, INT64_MAX / 2, &expiry, &err) < 0 ||
         json_get_i64(claims, "nbf", 0, INT64_MAX / 2, &not_before, &err) < 0)
         return -1;
@@ -61,6 +63,7 @@ static int claims_read(const char *text, size_t len, int64_t now_unix_s, struct 
         return -1;
     str_copy(out->subject, sizeof(out->subject), subject, strlen(subject));
     str_copy(out->user, sizeof(out->user), user, strlen(user));
+    out->platform = platform;
     return 0;
 }
 

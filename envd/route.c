@@ -41,12 +41,12 @@ static const struct route routes[] = {
     {"POST", "/files", ROUTE_FILES, 0, NULL, handle_files_post, NULL},
     {"POST", "/files/compose", ROUTE_GUARDED, 0, NULL, handle_files_compose, NULL},
 
-    {"POST", "/freeze", ROUTE_GUARDED, 0, NULL, NULL, NULL},
-    {"POST", "/unfreeze", ROUTE_GUARDED, 0, NULL, NULL, NULL},
-    {"POST", "/collapse", ROUTE_GUARDED, 0, NULL, NULL, NULL},
-    {"POST", "/fsfreeze", ROUTE_GUARDED, 0, NULL, NULL, NULL},
-    {"POST", "/fsthaw", ROUTE_GUARDED, 0, NULL, NULL, NULL},
-    {"POST", "/upgrade", ROUTE_GUARDED, 0, NULL, NULL, NULL},
+    {"POST", "/freeze", ROUTE_PLATFORM, 0, NULL, NULL, NULL},
+    {"POST", "/unfreeze", ROUTE_PLATFORM, 0, NULL, NULL, NULL},
+    {"POST", "/collapse", ROUTE_PLATFORM, 0, NULL, NULL, NULL},
+    {"POST", "/fsfreeze", ROUTE_PLATFORM, 0, NULL, NULL, NULL},
+    {"POST", "/fsthaw", ROUTE_PLATFORM, 0, NULL, NULL, NULL},
+    {"POST", "/upgrade", ROUTE_PLATFORM, 0, NULL, NULL, NULL},
 };
 
 const struct route *route_find(const char *method, const char *path, int *status, char *allow)

@@ -24,6 +24,7 @@ enum route_auth {
     ROUTE_TOKEN_ONLY, /* access token if one is set; no JWT asked (GET /envs, /metrics) */
     ROUTE_OPEN,       /* no check (GET /health), or the handler's own (POST /init) */
     ROUTE_FILES,      /* JWT when no token is set; else the handler checks token or signature */
+    ROUTE_PLATFORM,   /* a JWT of the platform itself (auth.h) */
 };
 
 struct route {

@@ -50,5 +50,8 @@ int auth_scope(const struct identity *identity, uint32_t scope, struct err *err)
 #define JWT_LIFE_S 300
 int auth_jwt(const uint8_t key[SHA256_BYTES], const char *sandbox_id, const char *user,
              int64_t now_unix_s, char **out, struct err *err);
+/* The same with "platform":true: for what envd does for the server alone, never for a client. */
+int auth_jwt_platform(const uint8_t key[SHA256_BYTES], const char *sandbox_id, int64_t now_unix_s,
+                      char **out, struct err *err);
 
 #endif

@@ -262,6 +262,24 @@ static void jwt_is_signed_and_says_who_and_until_when(void **state)
     }
 }
 
+static void the_platforms_own_jwt_says_so(void **state)
+{
+    _cleanup_free_ char *token = NULL;
+    _cleanup_json_ json_t *claims = NULL;
+    uint8_t key[SHA256_BYTES] = {1};
+    const char *dot1, *dot2;
+    struct err err = {0};
+
+    (void)state;
+    assert_int_equal(auth_jwt_platform(key, "iabc", 1700000000, &token, &err), 0);
+    dot1 = strchr(token, '.');
+    dot2 = strrchr(token, '.');
+    claims = decode_part(dot1 + 1, (size_t)(dot2 - dot1 - 1));
+    assert_true(json_is_true(json_object_get(claims, "platform")));
+    assert_string_equal(json_string_value(json_object_get(claims, "sub")), "iabc");
+    check_signature(token, dot2, key);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -274,6 +292,7 @@ int main(void)
         TEST(scope_that_is_missing_is_named),
         TEST(lookups_go_on_while_keys_change),
         cmocka_unit_test(jwt_is_signed_and_says_who_and_until_when),
+        cmocka_unit_test(the_platforms_own_jwt_says_so),
     };
 
     return hash_init() < 0 ? 1 : cmocka_run_group_tests(tests, NULL, NULL);

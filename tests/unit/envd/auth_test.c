@@ -44,6 +44,7 @@ static void a_token_must_be_signed_and_in_time(void **state)
         {HS256, "{\"sub\":\"s\",\"exp\":-1}", -1},
         {HS256, "{\"sub\":\"s\",\"exp\":99999999999,\"nbf\":1700000100}", -1},
         {HS256, "{\"sub\":5,\"exp\":1700000001}", -1},
+        {HS256, "{\"sub\":\"s\",\"platform\":\"true\",\"exp\":1700000001}", -1},
         {HS256, "[1]", -1},
         {HS256, "", -1},
         {"{\"alg\":\"none\"}", "{\"sub\":\"s\",\"exp\":1700000001}", -1},
@@ -125,7 +126,7 @@ static void settings_make(const struct setting *from, struct settings *out)
 
 static void who_may_do_what(void **state)
 {
-    enum { NOBODY, BASIC, JWT, BAD_JWT, OTHERS_JWT };
+    enum { NOBODY, BASIC, JWT, BAD_JWT, OTHERS_JWT, PLATFORM_JWT };
     static const struct {
         struct setting setting;
         int authorization;
@@ -158,6 +159,16 @@ static void who_may_do_what(void **state)
         {{false, true, true}, NOBODY, NULL, ROUTE_FILES, 0, ""}, /* the signature is its matter */
         {{false, false, true}, BASIC, NULL, ROUTE_GUARDED, -1, ""},
         {{false, false, true}, BASIC, "tok", ROUTE_GUARDED, 0, "bob"},
+        {{true, true, true}, NOBODY, NULL, ROUTE_PLATFORM, 0, ""},
+        {{false, true, true}, PLATFORM_JWT, NULL, ROUTE_PLATFORM, 0, ""},
+        {{false, true, false}, PLATFORM_JWT, NULL, ROUTE_PLATFORM, 0, ""},
+        {{false, true, true}, PLATFORM_JWT, NULL, ROUTE_GUARDED, -1, ""}, /* it is no pass key */
+        {{false, true, true}, JWT, "tok", ROUTE_PLATFORM, -1, ""},
+        {{false, true, true}, NOBODY, "tok", ROUTE_PLATFORM, -1, ""},
+        {{false, true, false}, JWT, NULL, ROUTE_PLATFORM, -1, ""},
+        {{false, false, true}, NOBODY, "tok", ROUTE_PLATFORM, 0, ""},
+        {{false, false, true}, NOBODY, "tok2", ROUTE_PLATFORM, -1, ""},
+        {{false, false, false}, NOBODY, NULL, ROUTE_PLATFORM, -1, ""},
     };
     int64_t soon = time_unix_ms() / 1000 + 60;
     _cleanup_free_ char *claims =
@@ -165,10 +176,14 @@ static void who_may_do_what(void **state)
     _cleanup_free_ char *others = mem_asprintf("{\"sub\":\"sbx2\",\"exp\":%lld}", (long long)soon);
     _cleanup_free_ char *good = sign(HS256, claims, key);
     _cleanup_free_ char *other = sign(HS256, others, key);
+    _cleanup_free_ char *platforms =
+        mem_asprintf("{\"sub\":\"sbx\",\"platform\":true,\"exp\":%lld}", (long long)soon);
+    _cleanup_free_ char *platform = sign(HS256, platforms, key);
+    _cleanup_free_ char *platform_bearer = mem_asprintf("Bearer %s", platform);
     _cleanup_free_ char *bearer = mem_asprintf("bearer %s", good);
     _cleanup_free_ char *others_bearer = mem_asprintf("Bearer %s", other);
-    const char *const authorization[] = {NULL, "Basic Ym9iOng=", bearer, "Bearer a.b.c",
-                                         others_bearer};
+    const char *const authorization[] = {NULL,           "Basic Ym9iOng=", bearer,
+                                         "Bearer a.b.c", others_bearer,    platform_bearer};
 
     (void)state;
     for (size_t i = 0; i < array_size(cases); i++) {
@@ -184,7 +199,9 @@ static void who_may_do_what(void **state)
             assert_int_equal(err.code, ERR_UNAUTHENTICATED);
         else
             assert_string_equal(auth.user, cases[i].user);
-        assert_int_equal(auth.jwt_valid, cases[i].rc == 0 && cases[i].authorization == JWT);
+        assert_int_equal(auth.jwt_valid,
+                         cases[i].rc == 0 && (cases[i].authorization == JWT ||
+                                              cases[i].authorization == PLATFORM_JWT));
     }
 }
 
