@@ -193,6 +193,22 @@ $(OUT)/tests/integration/engine_init: tests/integration/engine_init.c
 	@echo '  LD $@'
 	$(Q)$(CC) -std=gnu17 -D_GNU_SOURCE $(WARN) -O1 -static -o $@ $<
 
+# The clients of `make bench`.
+BENCH_LOAD := $(OUT)/tests/bench/load
+BENCH_SSH := $(OUT)/tests/bench/ssh_load
+$(BENCH_LOAD): $(call obj,tests/bench/load.c tests/bench/load_reply.c)
+	@mkdir -p $(@D)
+	@echo '  LD $@'
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^
+
+$(BENCH_SSH): $(call obj,tests/bench/ssh_load.c)
+	@mkdir -p $(@D)
+	@echo '  LD $@'
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ -lssh2
+
+.PHONY: bench-clients
+bench-clients: $(BENCH_LOAD) $(BENCH_SSH)
+
 .PHONY: integration
 integration: $(HTTP_TEST_SERVER) $(PROXY_TEST_SERVER) $(API_TEST_SERVER) $(ENGINE_TEST)
 
@@ -243,5 +259,6 @@ fuzz:
 FORMAT_FILES := $(shell git ls-files '*.c' '*.h' 2>/dev/null)
 
 ALL_OBJ := $(call obj,$(foreach f,$(FOLDERS) server envd,$(SRC_$(f))) $(UNIT_SRC) $(FUZZ_SRC) tests/fuzz/driver.c \
-  tests/integration/http_server.c tests/integration/proxy_server.c tests/integration/api_server.c)
+  tests/integration/http_server.c tests/integration/proxy_server.c tests/integration/api_server.c \
+  $(wildcard tests/bench/*.c))
 -include $(ALL_OBJ:.o=.d)

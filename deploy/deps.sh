@@ -18,7 +18,7 @@ RUN="gcc make libc6-dev pkg-config git ca-certificates curl openssl python3 sudo
  libsodium-dev zlib1g-dev"
 FUZZ="clang llvm"
 TEST="libcmocka-dev python3-venv clang clang-format"
-BENCH="bubblewrap crun runc nginx-light wrk"
+BENCH="bubblewrap crun runc nginx-light wrk openssh-server openssh-client libssh2-1-dev"
 
 fail() {
     echo "deps: $*" >&2

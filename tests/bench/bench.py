@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """tests/bench/bench.py - one table: figure, ours, peer, ratio. Called by run.sh.
 
-usage: bench.py [--out build/release] [--rounds 100] [--only WORD] [--write docs/benchmarks.md]
+usage: bench.py [--out build/release] [--rounds 100] [--only envd|start|exec|sdk|proxy]
+                [--write docs/benchmarks.md]
 
 Latencies are sequential, on keep-alive connections, of a release build; the clients are Python's
 http.client and the SDKs. Peers run in the same minutes on the same machine: bubblewrap, crun and
@@ -26,61 +27,14 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "contract"))
 
+import envd_bench  # noqa: E402
 import lib  # noqa: E402
 import run as contract  # noqa: E402
+from figures import Rate, Table, Times, optional  # noqa: E402
 
 BACKEND_PORT = 8000
 WRK_S = 5
-MARKS = ("<!-- table: begin, written by `make bench` -->", "<!-- table: end -->")
-
-
-class Times:
-    """Durations in milliseconds."""
-
-    unit = "ms"
-
-    def __init__(self, values):
-        self.values = sorted(values)
-
-    def at(self, share):
-        return self.values[min(len(self.values) - 1, int(len(self.values) * share))]
-
-    def cells(self):
-        return f"{self.at(0.5):.2f} ms", f"{self.at(0.99):.2f} ms"
-
-    def middle(self):
-        return self.at(0.5)
-
-
-class Rate:
-    def __init__(self, value, unit):
-        self.value = value
-        self.unit = unit
-
-    def cells(self):
-        return f"{self.value:,.0f} {self.unit}", ""
-
-    def middle(self):
-        return self.value
-
-
-class Table:
-    def __init__(self):
-        self.rows = []
-
-    def add(self, figure, ours, peer="", theirs=None):
-        ratio = f"{ours.middle() / theirs.middle():.2f}" if theirs and theirs.middle() else ""
-        cells = [figure, *ours.cells(), peer, *(theirs.cells() if theirs else ("", "")), ratio]
-        self.rows.append(cells)
-        print("  ".join(cell for cell in cells if cell), file=sys.stderr, flush=True)
-
-    def text(self):
-        head = ["figure", "ours", "p99", "peer", "peer's", "p99", "ratio"]
-        rows = [head, *self.rows]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-        lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths)) + " |" for row in rows]
-        lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
-        return "\n".join(lines)
+TABLE, ENVD_TABLE = "table", "envd table"  # the blocks of docs/benchmarks.md
 
 
 def measure(rounds, call, warm=3):
@@ -418,30 +372,22 @@ def machine():
     return f"{os.cpu_count()} cores, kernel {release}, cgroup v{2 if unified else 1}"
 
 
-def write(path, text):
-    """Replace what is between the marks of PATH, or make the file."""
-    block = f"{MARKS[0]}\n{text}\n{MARKS[1]}"
-    old = ""
-    with contextlib.suppress(FileNotFoundError), open(path) as file:
+def write(path, name, text):
+    """Replace what is between the marks of block NAME in PATH, or add the block."""
+    begin, end = f"<!-- {name}: begin, written by `make bench` -->", f"<!-- {name}: end -->"
+    block = f"{begin}\n{text}\n{end}"
+    with open(path) as file:
         old = file.read()
-    if MARKS[0] in old:
-        new = re.sub(re.escape(MARKS[0]) + ".*" + re.escape(MARKS[1]), lambda _: block, old, flags=re.S)
+    if begin in old:
+        new = re.sub(re.escape(begin) + ".*" + re.escape(end), lambda _: block, old, flags=re.S)
     else:
-        new = (old or "# Benchmarks\n") + "\n" + block + "\n"
+        new = f"{old}\n{block}\n"
     with open(path, "w") as file:
         file.write(new)
 
 
-def optional(what, program, call):
-    """A peer's figure, or None with a word when its program is missing or refuses to run here."""
-    if not shutil.which(program):
-        print(f"no {what}: {program} is not installed", file=sys.stderr)
-        return None
-    try:
-        return call()
-    except (RuntimeError, subprocess.SubprocessError) as error:
-        print(f"no {what}: {error}", file=sys.stderr)
-        return None
+def is_envd(figure):
+    return figure.startswith("envd: ")
 
 
 def main():
@@ -456,8 +402,23 @@ def main():
     def wanted(word):
         return options.only in word
 
+    if wanted("envd"):
+        envd_bench.run(table, os.path.abspath(options.out))
+    if options.only != "envd":
+        with_server(options, table, wanted)
+    about = f"{machine()}; release build"
+    print(f"{about}; {rounds} rounds, sequential.\n\n{table.text()}")
+    if options.write:
+        kinds = ((TABLE, lambda figure: not is_envd(figure), f"{about}; {rounds} rounds, sequential."),
+                 (ENVD_TABLE, is_envd, f"{about}."))  # fmt: skip
+        for name, keep, head in kinds:
+            if any(keep(row[0]) for row in table.rows):
+                write(options.write, name, f"{head}\n\n{table.text(keep)}")
+
+
+def with_server(options, table, wanted):
+    rounds, peers = options.rounds, {}
     with lib.Server(out=options.out) as server:
-        peers = {}
         if wanted("start"):
             peers["bubblewrap"] = optional("bubblewrap", "bwrap", lambda: bubblewrap(rounds))
             for runtime in ("crun", "runc"):
@@ -485,10 +446,6 @@ def main():
                     table.add(f"commands.run('true') again, {title} SDK, {how}", warm)
         if wanted("proxy") and shutil.which("wrk") and shutil.which("nginx"):
             proxy_rates(server, table)
-    text = f"{machine()}; release build; {rounds} rounds, sequential.\n\n{table.text()}"
-    print(text)
-    if options.write:
-        write(options.write, text)
 
 
 if __name__ == "__main__":
