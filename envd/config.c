@@ -22,6 +22,8 @@ static struct settings *settings_new(void)
     settings->template_id = mem_strdup("");
     settings->default_user = mem_strdup("root");
     settings->default_workdir = mem_strdup("");
+    settings->replay_bytes = CONFIG_REPLAY_BYTES;
+    settings->replay_total_bytes = CONFIG_REPLAY_TOTAL_BYTES;
     settings->user_envs = json_object();
     settings->envs = json_object();
     return settings;
@@ -163,6 +165,16 @@ static int apply_defaults(struct settings *settings, const json_t *json, struct 
     return 0;
 }
 
+/* Ours: how much of the output of processes is kept. A running process keeps its own bound. */
+static int apply_replay(struct settings *settings, const json_t *json, struct err *err)
+{
+    if (json_get_i64(json, "sandpitReplayBytes", CONFIG_REPLAY_BYTES_MIN, CONFIG_REPLAY_BYTES_MAX,
+                     &settings->replay_bytes, err) < 0)
+        return -1;
+    return json_get_i64(json, "sandpitReplayTotalBytes", CONFIG_REPLAY_BYTES_MIN, INT64_MAX,
+                        &settings->replay_total_bytes, err);
+}
+
 /* What the platform may ask for and is not there yet must not look done. */
 static int refuse_unbuilt(const json_t *json, struct err *err)
 {
@@ -240,7 +252,7 @@ int config_apply(const json_t *json, bool trusted, struct err *err)
 
     if (refuse_unbuilt(json, err) < 0 || apply_timestamp(settings, json, &stale, err) < 0 ||
         apply_token(settings, json, err) < 0 || apply_envs(settings, json, err) < 0 ||
-        apply_defaults(settings, json, err) < 0)
+        apply_defaults(settings, json, err) < 0 || apply_replay(settings, json, err) < 0)
         return -1;
     if (trusted && apply_identity(settings, json, err) < 0)
         return -1;

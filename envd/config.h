@@ -21,6 +21,10 @@
 #define CONFIG_TOKEN_MAX_BYTES 4096
 #define CONFIG_CPU_MAX 8192
 #define CONFIG_JSON_MAX_BYTES (1 << 20)
+#define CONFIG_REPLAY_BYTES (1 << 20) /* unless it is told */
+#define CONFIG_REPLAY_BYTES_MIN (64 << 10)
+#define CONFIG_REPLAY_BYTES_MAX (1 << 30)
+#define CONFIG_REPLAY_TOTAL_BYTES (64 << 20)
 
 struct settings {
     bool insecure; /* no JWT and no access token wanted */
@@ -33,6 +37,8 @@ struct settings {
     char *default_workdir;      /* "" when unset */
     int64_t cpu_count;          /* CPUs this sandbox may use; 0 when unknown */
     int64_t memory_total_bytes; /* its memory limit; 0 when unknown */
+    int64_t replay_bytes;       /* kept of each output of a process: sandpitReplayBytes */
+    int64_t replay_total_bytes; /* of all together: sandpitReplayTotalBytes */
     /*
      * Name to string: what every process gets, internal variables included. Read-only: borrow
      * values, take no references (jansson's counts are not shared between threads).

@@ -11,7 +11,7 @@
 
 #define EXPOSED                                                                                    \
     "Grpc-Status, Grpc-Message, Grpc-Status-Details-Bin, Location, Cache-Control, "                \
-    "X-Content-Type-Options"
+    "X-Content-Type-Options, Sandpit-Offsets"
 
 static const char *reason(int status)
 {

@@ -18,7 +18,7 @@
 #include "server/base/str.h"
 
 struct loop *process_loop;
-static struct process *processes; /* newest first */
+struct process *processes;
 
 void process_init(struct loop *loop)
 {
@@ -67,6 +67,18 @@ const struct process_end *process_ended(const struct process *process)
     return process->done ? &process->end : NULL;
 }
 
+size_t process_ranges(const struct process *process, struct process_range out[PROCESS_OUTPUTS])
+{
+    size_t count = process->pty ? 1 : PROCESS_OUTPUTS;
+
+    for (size_t i = 0; i < count; i++) {
+        out[i].kind = process->streams[i].kind;
+        out[i].start = ring_start(&process->streams[i].ring);
+        out[i].end = process->streams[i].ring.end;
+    }
+    return count;
+}
+
 struct process *process_next(struct process *process)
 {
     process = process == NULL ? processes : process->next;
@@ -77,15 +89,27 @@ struct process *process_next(struct process *process)
 
 /* ---- Finding ---- */
 
+static bool is(const struct process *process, uint32_t pid, const char *tag)
+{
+    if (tag == NULL)
+        return process->pid == (pid_t)pid;
+    return process->tag != NULL && str_eq(process->tag, tag);
+}
+
+/* The newest that runs, else, if ENDED will do, the newest that does not. */
 static struct process *find(uint32_t pid, const char *tag, bool ended)
 {
+    struct process *found = NULL;
+
     for (struct process *p = processes; p != NULL; p = p->next) {
-        if (p->done && !ended)
+        if (p->forgotten || !is(p, pid, tag))
             continue;
-        if (tag != NULL ? p->tag != NULL && str_eq(p->tag, tag) : p->pid == (pid_t)pid)
+        if (!p->done)
             return p;
+        if (ended && found == NULL)
+            found = p;
     }
-    return NULL;
+    return found;
 }
 
 struct process *process_by_pid(uint32_t pid, bool ended, struct err *err)
@@ -106,46 +130,6 @@ struct process *process_by_tag(const char *tag, bool ended, struct err *err)
     return process;
 }
 
-/* ---- Watching ---- */
-
-void process_watch(struct process *process, struct watcher *watcher)
-{
-    watcher->process = process;
-    watcher->full = false;
-    watcher->next = process->watchers;
-    watcher->link = &process->watchers;
-    if (watcher->next != NULL)
-        watcher->next->link = &watcher->next;
-    process->watchers = watcher;
-}
-
-static void unlink_watcher(struct watcher *watcher)
-{
-    *watcher->link = watcher->next;
-    if (watcher->next != NULL)
-        watcher->next->link = watcher->link;
-    watcher->process = NULL;
-    watcher->next = NULL;
-}
-
-void process_unwatch(struct watcher *watcher)
-{
-    struct process *process = watcher->process;
-
-    if (process == NULL)
-        return;
-    unlink_watcher(watcher);
-    if (!process->done)
-        output_update(process);
-}
-
-void process_watcher_ready(struct watcher *watcher)
-{
-    watcher->full = false;
-    if (watcher->process != NULL && !watcher->process->done)
-        output_update(watcher->process);
-}
-
 /* ---- The end ---- */
 
 static void process_free(struct process *process)
@@ -157,6 +141,7 @@ static void process_free(struct process *process)
     loop_timer_stop(process_loop, &process->forget);
     output_close(process);
     input_shut(process);
+    ring_free(process);
     free(process->tag);
     free(process->cmd);
     free(process->cwd);
@@ -165,25 +150,33 @@ static void process_free(struct process *process)
     free(process);
 }
 
+void process_release(struct process *process)
+{
+    if (process->forgotten && process->watchers == NULL && process->busy == 0)
+        process_free(process);
+}
+
+static void forget(struct process *process)
+{
+    process->forgotten = true;
+    process_release(process);
+}
+
 static void on_forget(struct loop_timer *timer)
 {
-    process_free(container_of(timer, struct process, forget));
+    forget(container_of(timer, struct process, forget));
 }
 
 static void finish(struct process *process)
 {
-    struct watcher *watcher;
-
     process->done = true;
     loop_timer_stop(process_loop, &process->deadline);
     output_finish(process);
     input_shut(process);
     process->master = -1;
-    while ((watcher = process->watchers) != NULL) {
-        unlink_watcher(watcher);
-        watcher->end(watcher, &process->end);
-    }
     loop_timer_set(process_loop, &process->forget, PROCESS_KEEP_ENDED_MS, on_forget);
+    watch_end(process);
+    ring_trim(process);
 }
 
 void process_check_end(struct process *process)
@@ -195,18 +188,11 @@ void process_check_end(struct process *process)
 static void on_deadline(struct loop_timer *timer)
 {
     struct process *process = container_of(timer, struct process, deadline);
-    struct watcher *watcher = process->watchers, *next;
 
     process->stop_early = true;
     if (!process->exited)
         kill(process->pid, SIGKILL);
-    for (; watcher != NULL; watcher = next) {
-        next = watcher->next;
-        if (watcher->deadline == NULL)
-            continue;
-        unlink_watcher(watcher);
-        watcher->deadline(watcher);
-    }
+    watch_deadline(process);
     output_update(process);
     process_check_end(process);
 }
@@ -373,6 +359,7 @@ static struct process *process_new(const struct process_spec *spec, pid_t pid)
         process->envs[2 * i + 1] = mem_strdup(spec->env_values[i]);
     }
     process->pty = spec->pty;
+    process->replay_bytes = spec->replay_bytes;
     process->master = -1;
     process->streams[0].io.fd = process->streams[1].io.fd = -1;
     process->next = processes;
@@ -396,9 +383,9 @@ static void displace(pid_t pid, const char *tag)
             process->stop_early = true;
             process_check_end(process);
         }
-        if (process->done && (process->pid == pid ||
-                              (tag != NULL && process->tag != NULL && str_eq(process->tag, tag))))
-            process_free(process);
+        if (process->done &&
+            (is(process, (uint32_t)pid, NULL) || (tag != NULL && is(process, 0, tag))))
+            forget(process);
     }
 }
 
@@ -489,7 +476,7 @@ static int start(const struct process_spec *spec, const char *cwd, struct watche
         process_free(process);
         return -1;
     }
-    process_watch(process, watcher);
+    process_watch(process, watcher, NULL);
     if (spec->timeout_ms > 0)
         loop_timer_set(process_loop, &process->deadline, spec->timeout_ms, on_deadline);
     *out = process;

@@ -1,15 +1,20 @@
 /*
  * envd/process.h - the processes of this sandbox that clients started: life, streams, watchers.
  *
- * Loop thread. A process lives on when every client has left. Its output goes to all watchers; a
- * watcher that is full stops the reading for all, so that back-pressure reaches the process and
- * nothing is lost or piled up. Without watchers output is read and dropped.
+ * Loop thread. A process lives on when every client has left. What it writes goes to its watchers
+ * and into a ring per output (ring.h), which keeps the last bytes for those who come back. Each
+ * watcher is at an offset of each output: one that takes what comes is at its end, one that does
+ * not (its client is slow, or it replays) is behind and is fed from the ring when it is ready. No
+ * byte is overwritten that a watcher has still to get: reading stops instead, and the process with
+ * it, once every watcher is full or the ring holds nothing but what the slowest still wants.
+ * Without watchers output is read and, apart from the ring, dropped.
  *
  *   running ── exit status collected ──▶ exited ── both outputs at their end ──▶ ended
  *
- * After PROCESS_KEEP_ENDED_MS an ended process is forgotten. A signal that was asked for through
- * process_signal, or the deadline, makes "exited" enough: a grandchild may hold the pipes for ever.
- * Source: envd-api section 4.
+ * A watcher that is behind then stays until it has got everything. After PROCESS_KEEP_ENDED_MS an
+ * ended process is forgotten. A signal that was asked for through process_signal, or the deadline,
+ * makes "exited" enough: a grandchild may hold the pipes for ever.
+ * Source: envd-api section 4; docs/internals/envd-processes.md.
  */
 #ifndef ENVD_PROCESS_H
 #define ENVD_PROCESS_H
@@ -32,7 +37,7 @@
 
 struct process;
 
-enum process_output { OUTPUT_STDOUT, OUTPUT_STDERR, OUTPUT_PTY };
+enum process_output { OUTPUT_STDOUT, OUTPUT_STDERR, OUTPUT_PTY, OUTPUT_KINDS };
 
 struct process_end {
     int32_t exit_code; /* -1 after a signal */
@@ -40,15 +45,23 @@ struct process_end {
     char status[PROCESS_STATUS_SIZE];
 };
 
+#define PROCESS_OUTPUTS 2 /* standard output and error; a terminal is the first, alone */
+#define PROCESS_FROM_NOW UINT64_MAX
+#define PROCESS_FROM_EARLIEST (UINT64_MAX - 1)
+
 /* Somebody who is told. Embed it. */
 struct watcher {
     struct process *process; /* NULL: not watching */
     struct watcher *next;
     struct watcher **link;
+    uint64_t at[PROCESS_OUTPUTS]; /* the offset of the next byte it gets */
     bool full;
-    /* Returns false when it wants no more until process_watcher_ready. */
-    bool (*output)(struct watcher *watcher, enum process_output kind, const uint8_t *data,
-                   size_t len);
+    /*
+     * Returns 1 when it wants more, 0 when it does not until process_watcher_ready (this one is
+     * taken), -1 when it is gone: it called process_unwatch and may be freed.
+     */
+    int (*output)(struct watcher *watcher, enum process_output kind, const uint8_t *data,
+                  size_t len);
     /* The last call; WATCHER is not watching any more. */
     void (*end)(struct watcher *watcher, const struct process_end *end);
     /* The process's own deadline passed and it was killed; also a last call. NULL: `end` comes. */
@@ -82,10 +95,20 @@ struct process_spec {
     bool pty;
     uint32_t cols;
     uint32_t rows;
-    int64_t timeout_ms; /* 0: none */
+    int64_t timeout_ms;  /* 0: none */
+    size_t replay_bytes; /* what is kept of each output */
+};
+
+/* The bytes of an output that are kept: [start, end). */
+struct process_range {
+    enum process_output kind;
+    uint64_t start;
+    uint64_t end;
 };
 
 void process_init(struct loop *loop);
+/* How many bytes all rings together may have, 64 MiB until told. */
+void process_replay_total(size_t bytes);
 /* Collect exit statuses; on SIGCHLD. Orphans are reaped by the way. */
 void process_reap(void);
 
@@ -93,7 +116,7 @@ void process_reap(void);
 int process_start(const struct process_spec *spec, struct watcher *watcher, struct process **out,
                   struct err *err);
 
-/* Running or exited, ended ones only if ENDED; ERR_NOT_FOUND. */
+/* Running or exited, ended ones only if ENDED and no other fits; ERR_NOT_FOUND. */
 struct process *process_by_pid(uint32_t pid, bool ended, struct err *err);
 struct process *process_by_tag(const char *tag, bool ended, struct err *err);
 
@@ -111,9 +134,17 @@ char *const *process_envs(const struct process *process, size_t *pairs);
 /* How it ended, NULL while it has not. */
 const struct process_end *process_ended(const struct process *process);
 
-/* Live output from now on. Not for an ended process. */
-void process_watch(struct process *process, struct watcher *watcher);
+/* Its outputs: 1 of a terminal, else 2. Returns how many; fills their ranges. */
+size_t process_ranges(const struct process *process, struct process_range out[PROCESS_OUTPUTS]);
+
+/*
+ * Attach WATCHER, which gets each output from FROM on (offsets that are kept, PROCESS_FROM_NOW or
+ * PROCESS_FROM_EARLIEST; NULL: now). What is kept comes with process_watcher_ready, which the caller
+ * owes it. For an ended process too: it gets what is kept, then the end.
+ */
+void process_watch(struct process *process, struct watcher *watcher, const uint64_t *from);
 void process_unwatch(struct watcher *watcher);
+/* It takes more. May call everything WATCHER has; it may be gone on return. */
 void process_watcher_ready(struct watcher *watcher);
 
 /*

@@ -5,10 +5,12 @@
 #define ENVD_PROCESS_INNER_H
 
 #include "envd/process.h"
+#include "envd/ring.h"
 
 struct stream {        /* an output of a process */
     struct loop_io io; /* fd -1: at its end */
     struct process *process;
+    struct ring ring;
     enum process_output kind;
 };
 
@@ -24,7 +26,8 @@ struct process {
     char **envs; /* name, value, name, value … */
     size_t env_pairs;
 
-    struct stream streams[2]; /* stdout and stderr, or the terminal and none */
+    struct stream streams[PROCESS_OUTPUTS]; /* stdout and stderr, or the terminal and none */
+    size_t replay_bytes;                    /* the most a ring of it has */
     bool pty;
     int master; /* of the terminal, -1 without one; owned by streams[0] */
 
@@ -35,15 +38,18 @@ struct process {
     bool close_input; /* when nothing waits any more */
 
     struct watcher *watchers;
+    unsigned busy; /* calls on the stack that still need it */
     struct loop_timer deadline;
     struct loop_timer forget;
     bool exited;     /* its status is collected */
     bool stop_early; /* its end waits for nothing but its exit */
     bool done;       /* ended */
+    bool forgotten;  /* ended, and found no more; only its last watchers keep it */
     struct process_end end;
 };
 
 extern struct loop *process_loop;
+extern struct process *processes; /* newest first */
 
 /* process_env.c: "NAME=value" strings, NULL-terminated, to free with strv_free. */
 char **process_environment(const struct process_spec *spec);
@@ -58,13 +64,39 @@ void input_shut(struct process *process);
 int output_watch(struct process *process, size_t i, int fd, enum process_output kind,
                  struct err *err);
 bool output_at_end(const struct process *process);
-/* Reading goes on or stops, by whether a watcher is full. */
+/* Reading goes on or stops, by what the watchers take. */
 void output_update(struct process *process);
 /* What can be had without waiting, then close. */
 void output_finish(struct process *process);
 void output_close(struct process *process);
 
-/* process.c: an output has come to its end. */
+/* process_watch.c */
+/* The offset from which on a watcher still wants this output; its end when none is behind. */
+uint64_t watch_oldest(const struct process *process, size_t stream);
+bool watch_all_full(const struct process *process);
+/* DATA is new in that stream, and in its ring: to those who were at its end. */
+void watch_deliver(struct process *process, size_t stream, const uint8_t *data, size_t len);
+/* The deadline: those who follow it leave. */
+void watch_deadline(struct process *process);
+/* PROCESS has ended: those who have all of it hear so, the others when they have. */
+void watch_end(struct process *process);
+
+/* process_ring.c */
+/*
+ * Room for WANT bytes more, as far as there is memory and nothing from KEEP on is lost. MUST: past
+ * the maximum, if need be.
+ */
+size_t ring_make_room(struct process *process, size_t stream, uint64_t keep, size_t want,
+                      bool must);
+/* Append, when there is room for LEN. Over the oldest, or growing. */
+void ring_append(struct process *process, size_t stream, const uint8_t *data, size_t len);
+/* PROCESS has ended: what its rings have to spare is given back. */
+void ring_trim(struct process *process);
+void ring_free(struct process *process);
+
+/* process.c: an output has come to its end. PROCESS may be gone on return. */
 void process_check_end(struct process *process);
+/* Its last watcher left an ended process: free it when it is forgotten. */
+void process_release(struct process *process);
 
 #endif

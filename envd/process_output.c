@@ -10,44 +10,35 @@
 
 static uint8_t chunk[PROCESS_CHUNK_BYTES]; /* loop thread */
 
-static bool any_full(const struct process *process)
-{
-    for (const struct watcher *w = process->watchers; w != NULL; w = w->next) {
-        if (w->full)
-            return true;
-    }
-    return false;
-}
-
-/* Every watcher gets it, full or not: what has been read must not be lost. */
-static void deliver(struct process *process, enum process_output kind, size_t len)
-{
-    struct watcher *watcher = process->watchers, *next;
-
-    for (; watcher != NULL; watcher = next) {
-        next = watcher->next;
-        if (!watcher->output(watcher, kind, chunk, len))
-            watcher->full = true;
-    }
-}
-
 static void close_stream(struct stream *stream)
 {
     loop_remove(process_loop, &stream->io);
     fd_close(&stream->io.fd);
 }
 
-/* Returns the bytes delivered, 0 when there are none now, -1 at the end. */
-static ssize_t read_chunk(struct stream *stream)
+/* How much of that output may be read: nothing that a watcher still wants is overwritten. */
+static size_t room_for(struct process *process, size_t i, bool must)
 {
-    size_t size = stream->kind == OUTPUT_PTY ? PROCESS_PTY_CHUNK_BYTES : PROCESS_CHUNK_BYTES;
+    struct stream *stream = &process->streams[i];
+    size_t want = stream->kind == OUTPUT_PTY ? PROCESS_PTY_CHUNK_BYTES : PROCESS_CHUNK_BYTES;
+
+    if (!must && watch_all_full(process))
+        return 0;
+    return ring_make_room(process, i, watch_oldest(process, i), want, must);
+}
+
+/* Returns the bytes delivered, 0 when there are none now, -1 at the end. */
+static ssize_t read_chunk(struct process *process, size_t i, size_t size)
+{
+    struct stream *stream = &process->streams[i];
     ssize_t n;
 
     do {
         n = read(stream->io.fd, chunk, size);
     } while (n < 0 && errno == EINTR);
     if (n > 0) {
-        deliver(stream->process, stream->kind, (size_t)n);
+        ring_append(process, i, chunk, (size_t)n);
+        watch_deliver(process, i, chunk, (size_t)n);
         return n;
     }
     return n < 0 && errno == EAGAIN ? 0 : -1; /* EIO: the last end of the terminal is closed */
@@ -57,10 +48,11 @@ static void on_readable(struct loop_io *io, uint32_t events)
 {
     struct stream *stream = container_of(io, struct stream, io);
     struct process *process = stream->process;
+    size_t index = (size_t)(stream - process->streams), size;
 
     (void)events;
-    for (int i = 0; i < READS_AT_ONCE && !any_full(process); i++) {
-        ssize_t n = read_chunk(stream);
+    for (int i = 0; i < READS_AT_ONCE && (size = room_for(process, index, false)) > 0; i++) {
+        ssize_t n = read_chunk(process, index, size);
 
         if (n < 0) {
             close_stream(stream);
@@ -91,7 +83,6 @@ bool output_at_end(const struct process *process)
 /* A descriptor at its end reports EPOLLHUP whatever is asked for, so it is taken out entirely. */
 void output_update(struct process *process)
 {
-    bool full = any_full(process);
     struct err err;
 
     for (size_t i = 0; i < array_size(process->streams); i++) {
@@ -99,7 +90,7 @@ void output_update(struct process *process)
 
         if (stream->io.fd < 0)
             continue;
-        if (full)
+        if (room_for(process, i, false) == 0)
             loop_remove(process_loop, &stream->io);
         else if (!stream->io.added &&
                  loop_add(process_loop, &stream->io, stream->io.fd, EPOLLIN, on_readable, &err) < 0)
@@ -111,9 +102,11 @@ void output_finish(struct process *process)
 {
     for (size_t i = 0; i < array_size(process->streams); i++) {
         ssize_t total = 0, n = 1;
+        size_t size;
 
-        while (process->streams[i].io.fd >= 0 && n > 0 && total < FINISH_BYTES_MAX) {
-            n = read_chunk(&process->streams[i]);
+        while (process->streams[i].io.fd >= 0 && n > 0 && total < FINISH_BYTES_MAX &&
+               (size = room_for(process, i, true)) > 0) {
+            n = read_chunk(process, i, size);
             total += n;
         }
     }

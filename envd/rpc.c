@@ -35,6 +35,11 @@ void rpc_set_code(struct rpc_call *call, enum connect_code code)
     call->code = code;
 }
 
+void rpc_set_header(struct rpc_call *call, const char *name, const char *value)
+{
+    http_set_header(call->ex, name, value);
+}
+
 const struct user *rpc_user(struct rpc_call *call, struct err *err)
 {
     const char *name = rpc_settings(call)->default_user;

@@ -94,6 +94,8 @@ struct loop *rpc_loop(const struct rpc_call *call);
 
 void rpc_set_state(struct rpc_call *call, void *state);
 void *rpc_state(const struct rpc_call *call);
+/* A header of the answer, before the first rpc_send or rpc_finish. */
+void rpc_set_header(struct rpc_call *call, const char *name, const char *value);
 /* The Connect code of the error that follows, where enum err_code has none that fits. */
 void rpc_set_code(struct rpc_call *call, enum connect_code code);
 

@@ -1,5 +1,6 @@
 #include <string.h>
 
+#include "envd/replay.h"
 #include "envd/route.h"
 #include "envd/rpc.h"
 #include "envd/rpc_process.h"
@@ -33,8 +34,8 @@ static void send_start(struct follower *follower, const struct process *process)
     send_event(follower, &event);
 }
 
-static bool on_output(struct watcher *watcher, enum process_output kind, const uint8_t *data,
-                      size_t len)
+static int on_output(struct watcher *watcher, enum process_output kind, const uint8_t *data,
+                     size_t len)
 {
     struct follower *follower = container_of(watcher, struct follower, watcher);
     Process__ProcessEvent event = PROCESS__PROCESS_EVENT__INIT;
@@ -54,7 +55,7 @@ static bool on_output(struct watcher *watcher, enum process_output kind, const u
     }
     event.event_case = PROCESS__PROCESS_EVENT__EVENT_DATA;
     event.data = &output;
-    return send_event(follower, &event) != 0;
+    return send_event(follower, &event);
 }
 
 static void send_end(struct follower *follower, const struct process_end *end)
@@ -160,6 +161,7 @@ static void fill_spec(struct rpc_call *call, const Process__StartRequest *in,
         spec->rows = in->pty->size->rows;
     }
     spec->timeout_ms = rpc_timeout_ms(call);
+    spec->replay_bytes = (size_t)settings->replay_bytes;
 }
 
 static int start_spec(struct rpc_call *call, const struct process_spec *spec, struct err *err)
@@ -189,6 +191,7 @@ static int start(struct rpc_call *call, const ProtobufCMessage *request, struct 
     if (spec.user == NULL)
         return -1;
     fill_spec(call, in, &spec);
+    process_replay_total((size_t)rpc_settings(call)->replay_total_bytes);
     names = mem_calloc(in->process->n_envs + 1, sizeof(char *));
     values = mem_calloc(in->process->n_envs + 1, sizeof(char *));
     for (size_t i = 0; i < in->process->n_envs; i++) {
@@ -201,22 +204,45 @@ static int start(struct rpc_call *call, const ProtobufCMessage *request, struct 
     return start_spec(call, &spec, err);
 }
 
+/* Where the outputs of PROCESS begin for this call, by its header. Tells the client. */
+static int choose_offsets(struct rpc_call *call, const struct process *process,
+                          uint64_t from[PROCESS_OUTPUTS], struct err *err)
+{
+    const char *header = rpc_header(call, REPLAY_HEADER);
+    struct process_range ranges[PROCESS_OUTPUTS];
+    size_t count = process_ranges(process, ranges);
+    char offsets[REPLAY_OFFSETS_SIZE];
+    struct replay replay;
+    bool out_of_range = false;
+
+    for (size_t i = 0; i < count; i++)
+        from[i] = ranges[i].end;
+    if (header != NULL && replay_parse(header, &replay, err) < 0)
+        return -1;
+    if (header != NULL && replay_resolve(&replay, ranges, count, from, &out_of_range, err) < 0) {
+        if (out_of_range)
+            rpc_set_code(call, CONNECT_OUT_OF_RANGE);
+        return -1;
+    }
+    replay_offsets(ranges, count, from, offsets);
+    rpc_set_header(call, REPLAY_OFFSETS_HEADER, offsets);
+    return 0;
+}
+
 static int connect_to(struct rpc_call *call, const ProtobufCMessage *request, struct err *err)
 {
     const Process__ConnectRequest *in = (const void *)request;
     struct process *process = select_process(in->process, true, err);
+    uint64_t from[PROCESS_OUTPUTS] = {0};
     struct follower *follower;
 
-    if (process == NULL)
+    if (process == NULL || choose_offsets(call, process, from, err) < 0)
         return -1;
     follower = follower_new(call, false);
-    send_start(follower, process);
-    if (process_ended(process) != NULL) {
-        on_end(&follower->watcher, process_ended(process));
-        return 0;
-    }
     rpc_set_state(call, follower);
-    process_watch(process, &follower->watcher);
+    process_watch(process, &follower->watcher, from);
+    send_start(follower, process);
+    process_watcher_ready(&follower->watcher);
     return 0;
 }
 
