@@ -139,8 +139,8 @@ size_t process_ranges(const struct process *process, struct process_range out[PR
 
 /*
  * Attach WATCHER, which gets each output from FROM on (offsets that are kept, PROCESS_FROM_NOW or
- * PROCESS_FROM_EARLIEST; NULL: now). What is kept comes with process_watcher_ready, which the caller
- * owes it. For an ended process too: it gets what is kept, then the end.
+ * PROCESS_FROM_EARLIEST; NULL: now). What is kept comes with process_watcher_ready, which the
+ * caller owes it. For an ended process too: it gets what is kept, then the end.
  */
 void process_watch(struct process *process, struct watcher *watcher, const uint64_t *from);
 void process_unwatch(struct watcher *watcher);

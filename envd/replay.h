@@ -30,7 +30,8 @@ int replay_parse(const char *text, struct replay *out, struct err *err);
 
 /*
  * What REPLAY means for a process with these COUNT outputs. Returns 0 and fills FROM; -1 with
- * ERR_INVALID for an output it does not have, or with *OUT_OF_RANGE set for bytes that are not kept.
+ * ERR_INVALID for an output it does not have, or with *OUT_OF_RANGE set for bytes that are not
+ * kept.
  */
 int replay_resolve(const struct replay *replay, const struct process_range *ranges, size_t count,
                    uint64_t from[PROCESS_OUTPUTS], bool *out_of_range, struct err *err);
