@@ -5,6 +5,7 @@
  *   http_conn.c     the life of a connection: descriptor, timer, close; what it waits for
  *   http_receive.c  what the bytes that came mean: head, body, drain, linger
  *   http_send.c     bytes on their way out, and the end of an answer
+ *   http_buffers.c  memory for both directions, lent while there is something to move
  *   http_worker.c   a connection given to a worker thread and taken back
  *
  * Loop thread. Every event ends in conn_advance (bytes came) or conn_flush (bytes may go).
@@ -34,6 +35,15 @@ void conn_on_io(struct loop_io *io, uint32_t events);
 
 /* One step of what conn->in holds. True when there is more to do. */
 bool conn_step(struct conn *conn);
+
+/* ---- http_buffers.c ---- */
+
+/* Memory before reading into conn->in; conn_out_borrow is its like. */
+void conn_in_borrow(struct conn *conn);
+/* What is not needed now goes back: an idle connection has no buffers. */
+void conn_in_settle(struct conn *conn);
+/* The same when all of conn->out has been sent. */
+void conn_out_settle(struct conn *conn);
 
 /* ---- http_send.c ---- */
 

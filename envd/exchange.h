@@ -28,6 +28,10 @@ struct http_server {
     struct loop_io listener;
     struct loop_timer accept_again; /* after running out of descriptors */
     size_t connections;
+    struct buf spare_in; /* http_buffers.c */
+    struct buf spare_out;
+    struct loop_timer idle;
+    bool busy; /* since the idle timer was set */
 };
 
 enum conn_state {
@@ -59,13 +63,17 @@ struct conn {
     struct exchange *ex; /* NULL between requests */
 };
 
-struct answer_header {
-    char *name;
-    char *value;
+#define ANSWER_HEADERS_MAX_BYTES (64 << 10)
+
+/* A blocking handler at work. */
+struct blocking {
+    struct job job;
+    struct exchange *ex;
+    int rc;
+    struct err err;
 };
 
-#define ANSWER_HEADERS_MAX 32
-
+/* Small on purpose: ten thousand of them stay open for idle streams. */
 struct exchange {
     unsigned refs;     /* loop thread */
     struct conn *conn; /* NULL: the client is gone */
@@ -83,15 +91,12 @@ struct exchange {
     int status;
     bool begun;
     bool ended;
-    bool chunked; /* the answer */
-    int64_t left; /* of a counted answer */
-    bool broken;  /* a blocking handler's connection is not usable any more */
-    size_t answer_header_count;
-    struct answer_header answer_headers[ANSWER_HEADERS_MAX];
+    bool chunked;              /* the answer */
+    int64_t left;              /* of a counted answer */
+    bool broken;               /* a blocking handler's connection is not usable any more */
+    struct buf answer_headers; /* "Name: value\r\n" each, until the head is out */
 
-    struct job job; /* blocking handlers */
-    int rc;
-    struct err err;
+    struct blocking *blocking; /* NULL: not a blocking handler */
 
     /* Loop handlers that stream; all may be NULL. */
     void *owner;
@@ -109,12 +114,18 @@ struct http_server *http_server_new(struct loop *loop, int fd, struct err *err);
 
 /* ---- exchange.c ---- */
 
+/* For the request whose head is at the front of CONN->in; one reference, CONN's. */
+struct exchange *exchange_new(struct conn *conn);
+/* A long stream: free what only its start needed (the head's text, the body, the user). */
+void exchange_trim(struct exchange *ex);
 struct exchange *exchange_ref(struct exchange *ex);
 void exchange_unref(struct exchange *ex);
 
 /* ---- http_conn.c, http_receive.c, http_send.c, http_worker.c; conn.h is their inside ---- */
 
 void http_body_resume(struct exchange *ex);
+/* Memory before writing to conn->out. */
+void conn_out_borrow(struct conn *conn);
 /* Send what is in conn->out before the loop sleeps. */
 void conn_flush_soon(struct conn *conn);
 /* Bytes of the answer that the socket has not taken. */

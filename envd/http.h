@@ -62,6 +62,8 @@ bool http_jwt_valid(const struct exchange *ex);
 
 /* Set (replace) an answer header. NAME is sent as given. -1 for a VALUE with CR, LF or NUL. */
 int http_set_header(struct exchange *ex, const char *name, const char *value);
+/* The same beside those of that name that are there already. */
+int http_add_header(struct exchange *ex, const char *name, const char *value);
 /* Close the connection after this answer. */
 void http_close_after(struct exchange *ex);
 /* The answer's head is out, or on its way. */

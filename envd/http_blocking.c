@@ -228,29 +228,30 @@ ssize_t http_body_read(struct exchange *ex, void *data, size_t len, struct err *
 }
 
 /* What the handler left: its error as the answer, or a broken answer. */
-static void conclude(struct exchange *ex)
+static void conclude(struct exchange *ex, int rc, struct err *err)
 {
-    struct err err = {0};
-    int status = error_http_status(ex->err.code);
+    struct err ignored = {0};
+    int status = error_http_status(err->code);
 
-    if (ex->rc < 0 && ex->broken)
+    if (rc < 0 && ex->broken)
         return;
-    if (ex->rc == 0 && ex->ended)
+    if (rc == 0 && ex->ended)
         return;
-    if (ex->rc == 0 && !ex->begun)
-        err_set(&ex->err, ERR_INTERNAL, "no answer");
+    if (rc == 0 && !ex->begun)
+        err_set(err, ERR_INTERNAL, "no answer");
     if (status >= 500)
-        log_err(LOG_WARN, "request failed", NULL, &ex->err);
+        log_err(LOG_WARN, "request failed", NULL, err);
     if (ex->begun && !ex->ended)
         ex->broken = true; /* half an answer must not look complete */
     else if (!ex->begun)
-        http_send_error(ex, error_http_status(ex->err.code), &err, "%s", ex->err.msg);
+        http_send_error(ex, error_http_status(err->code), &ignored, "%s", err->msg);
 }
 
 void exchange_run_blocking(struct job *job)
 {
-    struct exchange *ex = container_of(job, struct exchange, job);
+    struct blocking *blocking = container_of(job, struct blocking, job);
+    struct exchange *ex = blocking->ex;
 
-    ex->rc = ex->route->blocking(ex, &ex->err);
-    conclude(ex);
+    blocking->rc = ex->route->blocking(ex, &blocking->err);
+    conclude(ex, blocking->rc, &blocking->err);
 }

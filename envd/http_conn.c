@@ -6,8 +6,7 @@
 #include "server/base/fd.h"
 #include "server/base/mem.h"
 
-#define READ_BYTES ((32 << 10) - 1)  /* with a NUL, a power of two */
-#define KEEP_BUFFER_BYTES (16 << 10) /* a larger one is freed when it is empty */
+#define READ_BYTES ((32 << 10) - 1) /* with a NUL, a power of two */
 
 static void reap(struct loop_msg *msg)
 {
@@ -73,8 +72,7 @@ void conn_advance(struct conn *conn)
     conn->advancing = false;
     if (conn->state == CONN_CLOSED || conn->state == CONN_WORKER)
         return;
-    if (conn->in.len == 0 && conn->in.cap > KEEP_BUFFER_BYTES)
-        buf_clear(&conn->in);
+    conn_in_settle(conn);
     if (conn->eof && conn->state != CONN_HEAD) {
         conn_close(conn); /* nobody waits for the rest */
         return;
@@ -104,6 +102,7 @@ static bool read_some(struct conn *conn)
 
     if (room > READ_BYTES)
         room = READ_BYTES;
+    conn_in_borrow(conn);
     to = buf_reserve(&conn->in, room);
     n = recv(conn->io.fd, to, room, 0);
     if (n > 0)

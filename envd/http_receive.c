@@ -27,12 +27,7 @@ static bool step_head(struct conn *conn)
     used = conn->in.len > 0 ? request_head_parse(conn->in.data, conn->in.len, &head, &err) : 0;
     if (used == 0)
         return false;
-    ex = mem_zalloc(sizeof(*ex));
-    ex->refs = 1;
-    ex->conn = conn;
-    ex->server = conn->server;
-    ex->settings = settings_get();
-    buf_init(&ex->body, 0);
+    ex = exchange_new(conn);
     conn->ex = ex;
     conn->state = CONN_HANDLER;
     loop_timer_stop(conn->server->loop, &conn->timer);

@@ -51,31 +51,47 @@ static const char *reason(int status)
     return "";
 }
 
-static struct answer_header *find_header(struct exchange *ex, const char *name)
+/* The line of an answer header: where it begins, and its length with CR and LF. NULL: none. */
+static char *find_header(struct exchange *ex, const char *name, size_t *len)
 {
-    for (size_t i = 0; i < ex->answer_header_count; i++) {
-        if (mem_is_nocase(ex->answer_headers[i].name, strlen(ex->answer_headers[i].name), name))
-            return &ex->answer_headers[i];
+    size_t name_len = strlen(name);
+    char *line = ex->answer_headers.data;
+
+    for (; line != NULL && *line != '\0'; line += *len) {
+        *len = strcspn(line, "\n") + 1;
+        if (*len > name_len && line[name_len] == ':' && mem_is_nocase(line, name_len, name))
+            return line;
     }
     return NULL;
 }
 
+static bool has_header(struct exchange *ex, const char *name)
+{
+    size_t len;
+
+    return find_header(ex, name, &len) != NULL;
+}
+
+int http_add_header(struct exchange *ex, const char *name, const char *value)
+{
+    if (strpbrk(value, "\r\n") != NULL)
+        return -1;
+    return buf_printf(&ex->answer_headers, "%s: %s\r\n", name, value);
+}
+
 int http_set_header(struct exchange *ex, const char *name, const char *value)
 {
-    struct answer_header *header = find_header(ex, name);
+    struct buf *headers = &ex->answer_headers;
+    size_t len;
+    char *line;
 
     if (strpbrk(value, "\r\n") != NULL)
         return -1;
-    if (header == NULL && ex->answer_header_count == ANSWER_HEADERS_MAX)
-        return -1;
-    if (header == NULL) {
-        header = &ex->answer_headers[ex->answer_header_count++];
-        header->name = mem_strdup(name);
-        header->value = NULL;
+    while ((line = find_header(ex, name, &len)) != NULL) {
+        memmove(line, line + len, headers->len - (size_t)(line - headers->data) - len + 1);
+        headers->len -= len;
     }
-    free(header->value);
-    header->value = mem_strdup(value);
-    return 0;
+    return http_add_header(ex, name, value);
 }
 
 void http_close_after(struct exchange *ex)
@@ -102,13 +118,13 @@ static void add_date(struct buf *out)
 /* envd-api section 7.2: on every answer. */
 static void add_cors(struct exchange *ex, struct buf *out)
 {
-    if (find_header(ex, "Vary") == NULL)
+    if (!has_header(ex, "Vary"))
         buf_add_str(out, "Vary: Origin\r\n");
     if (http_header(ex, "origin") == NULL)
         return;
-    if (find_header(ex, "Access-Control-Allow-Origin") == NULL)
+    if (!has_header(ex, "Access-Control-Allow-Origin"))
         buf_add_str(out, "Access-Control-Allow-Origin: *\r\n");
-    if (find_header(ex, "Access-Control-Allow-Methods") == NULL) /* not a preflight */
+    if (!has_header(ex, "Access-Control-Allow-Methods")) /* not a preflight */
         buf_add_str(out, "Access-Control-Expose-Headers: " EXPOSED "\r\n");
 }
 
@@ -133,6 +149,7 @@ void answer_head(struct exchange *ex, int status, const char *content_type, int6
 {
     struct buf *out = &ex->conn->out;
 
+    conn_out_borrow(ex->conn);
     ex->begun = true;
     ex->status = status;
     buf_printf(out, "HTTP/1.1 %d %s\r\n", status, reason(status));
@@ -140,8 +157,7 @@ void answer_head(struct exchange *ex, int status, const char *content_type, int6
     add_cors(ex, out);
     if (content_type != NULL)
         buf_printf(out, "Content-Type: %s\r\n", content_type);
-    for (size_t i = 0; i < ex->answer_header_count; i++)
-        buf_printf(out, "%s: %s\r\n", ex->answer_headers[i].name, ex->answer_headers[i].value);
+    buf_add(out, ex->answer_headers.data, ex->answer_headers.len);
     add_framing(ex, status, length, out);
     buf_add_str(out, "\r\n");
 }
@@ -235,6 +251,7 @@ size_t http_stream_write(struct exchange *ex, const void *data, size_t len)
 
     if (conn == NULL)
         return 0;
+    conn_out_borrow(conn);
     if (len > 0 && ex->chunked) /* an empty chunk would end the body */
         buf_printf(&conn->out, "%zx\r\n", len);
     buf_add(&conn->out, data, len);

@@ -4,8 +4,6 @@
 #include "envd/conn.h"
 #include "server/base/mem.h"
 
-#define KEEP_BUFFER_BYTES (16 << 10) /* a larger one is freed when it is empty */
-
 size_t conn_backlog(const struct conn *conn)
 {
     return conn->out.len - conn->out_at;
@@ -26,11 +24,7 @@ static int send_out(struct conn *conn)
             return -1;
         conn->out_at += (size_t)n;
     }
-    if (conn->out.cap > KEEP_BUFFER_BYTES && conn->ex == NULL)
-        buf_clear(&conn->out);
-    else
-        buf_reset(&conn->out);
-    conn->out_at = 0;
+    conn_out_settle(conn);
     return 0;
 }
 

@@ -3,7 +3,7 @@
 
 static void worker_done(struct job *job)
 {
-    struct exchange *ex = container_of(job, struct exchange, job);
+    struct exchange *ex = container_of(job, struct blocking, job)->ex;
     struct conn *conn = ex->conn;
     struct err err;
 
@@ -21,12 +21,17 @@ static int start_worker(struct exchange *ex, struct err *err)
 {
     struct conn *conn = ex->conn;
 
+    ex->blocking = mem_zalloc(sizeof(*ex->blocking));
+    ex->blocking->ex = ex;
     loop_remove(conn->server->loop, &conn->io);
+    conn_in_settle(conn); /* what is lent is the loop's */
     conn->state = CONN_WORKER;
-    if (pool_submit(conn->server->files, &ex->job, exchange_run_blocking, worker_done, err) == 0)
+    if (pool_submit(conn->server->files, &ex->blocking->job, exchange_run_blocking, worker_done,
+                    err) == 0)
         return 0;
     conn->state = CONN_HANDLER;
-    if (loop_add(conn->server->loop, &conn->io, conn->io.fd, EPOLLIN | EPOLLRDHUP, conn_on_io, err) < 0)
+    if (loop_add(conn->server->loop, &conn->io, conn->io.fd, EPOLLIN | EPOLLRDHUP, conn_on_io,
+                 err) < 0)
         conn_close(conn);
     return -1;
 }

@@ -56,8 +56,13 @@ static void lower(char *s)
 static int fill(const char *data, const struct http_head *scan, struct request_head *head,
                 struct err *err)
 {
-    char *text = head->text;
+    size_t headers_size = scan->header_count * sizeof(struct request_header); /* bounded */
+    struct request_header *headers = mem_calloc(headers_size + scan->size + 1, 1);
+    char *text = (char *)headers + headers_size;
 
+    memcpy(text, data, scan->size);
+    head->memory = headers;
+    head->headers = headers;
     head->method = string_at(text, data, scan->method, scan->method_len);
     head->minor = scan->minor_version;
     head->header_count = scan->header_count;
@@ -66,8 +71,8 @@ static int fill(const char *data, const struct http_head *scan, struct request_h
         char *name = string_at(text, data, from->name, from->name_len);
 
         lower(name);
-        head->headers[i].name = name;
-        head->headers[i].value = string_at(text, data, from->value, from->value_len);
+        headers[i].name = name;
+        headers[i].value = string_at(text, data, from->value, from->value_len);
     }
     head->content_length = (int64_t)scan->content_length;
     head->chunked = scan->framing == HTTP_BODY_CHUNKED;
@@ -91,7 +96,6 @@ ssize_t request_head_parse(const char *data, size_t len, struct request_head *he
                        REQUEST_HEAD_MAX_BYTES);
     if (rc > 0)
         return 0;
-    parsed.text = mem_strndup(data, scan.size);
     if (fill(data, &scan, &parsed, err) < 0) {
         request_head_clear(&parsed);
         return -1;
@@ -111,8 +115,17 @@ const char *request_head_get(const struct request_head *head, const char *name)
 
 void request_head_clear(struct request_head *head)
 {
-    free(head->text);
+    free(head->memory);
     memset(head, 0, sizeof(*head));
+}
+
+void request_head_forget(struct request_head *head)
+{
+    free(head->memory);
+    head->memory = NULL;
+    head->headers = NULL;
+    head->header_count = 0;
+    head->method = head->path = head->query = "";
 }
 
 static int decode(const char *s, size_t len, struct buf *out, struct err *err)

@@ -18,17 +18,19 @@
 
 #define REQUEST_HEAD_MAX_BYTES (64 << 10)
 
+struct request_header {
+    const char *name; /* lower case */
+    const char *value;
+};
+
 struct request_head {
-    char *text; /* owned; everything below points into it */
+    void *memory; /* owned; everything below points into it */
     const char *method;
     const char *path;  /* without the query; begins with '/' (or is "*") */
     const char *query; /* "" when there is none */
     int minor;         /* HTTP/1.minor */
     size_t header_count;
-    struct {
-        const char *name; /* lower case */
-        const char *value;
-    } headers[HTTP_HEADERS_MAX];
+    const struct request_header *headers;
     int64_t content_length; /* 0 when absent */
     bool chunked;
     bool keep_alive;
@@ -42,6 +44,8 @@ struct request_head {
 ssize_t request_head_parse(const char *data, size_t len, struct request_head *head,
                            struct err *err);
 void request_head_clear(struct request_head *head);
+/* Free the text: no method, path, query or headers any more; the rest stays. */
+void request_head_forget(struct request_head *head);
 
 /* First header of that lower-case name, or NULL. */
 const char *request_head_get(const struct request_head *head, const char *name);

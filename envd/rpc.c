@@ -74,8 +74,8 @@ void call_unref(struct rpc_call *call)
         return;
     loop_timer_stop(rpc_loop(call), &call->deadline);
     loop_timer_stop(rpc_loop(call), &call->keepalive);
-    envelope_reader_clear(&call->reader);
-    buf_clear(&call->pending);
+    client_stream_free(call->input);
+    free(call->work);
     codec_free(call->request);
     codec_free(call->response);
     free(call->user);
@@ -93,6 +93,17 @@ void call_over(struct rpc_call *call)
     call->ex->on_writable = NULL;
     call->ex->on_body = NULL;
     call_unref(call);
+}
+
+void call_trim(struct rpc_call *call)
+{
+    if (!call->begun || !call->started || call->method->kind != RPC_STREAM)
+        return;
+    codec_free(call->request);
+    call->request = NULL;
+    free(call->user);
+    call->user = NULL;
+    exchange_trim(call->ex);
 }
 
 void rpc_finish(struct rpc_call *call, const ProtobufCMessage *response, const struct err *err)

@@ -11,10 +11,28 @@
 #include "envd/exchange.h"
 #include "envd/rpc.h"
 
+/* RPC_WORKER: the method at work. */
+struct rpc_work {
+    struct job job;
+    struct rpc_call *call;
+    int rc;
+    struct err err;
+};
+
+/* RPC_CLIENT_STREAM: the bytes between two messages. */
+struct client_stream {
+    struct envelope_reader reader;
+    struct buf pending; /* bytes that came while paused */
+    bool paused;
+    bool taking; /* take_pending is on the stack */
+};
+
+/* Small on purpose: ten thousand of them stay open for idle streams. */
 struct rpc_call {
     unsigned refs; /* loop thread */
     bool over;     /* answered, or the client is gone: nothing more is sent */
     bool begun;    /* a stream's head is out */
+    bool started;  /* a stream's handler has seen its request */
     struct exchange *ex;
     const struct rpc_method *method;
     enum codec codec;
@@ -28,16 +46,10 @@ struct rpc_call {
     void *state;
     struct user *user; /* rpc_user */
 
-    struct envelope_reader reader; /* client streams */
-    struct buf pending;            /* bytes that came while paused */
-    bool paused;
-    bool taking; /* take_pending is on the stack */
-
-    struct job job; /* RPC_WORKER */
+    struct client_stream *input; /* NULL: the method is none */
+    struct rpc_work *work;       /* NULL: no worker has it */
     ProtobufCMessage *request;
     ProtobufCMessage *response;
-    int rc;
-    struct err err;
 };
 
 /* ---- rpc.c: the life of a call ---- */
@@ -48,6 +60,8 @@ void call_unref(struct rpc_call *call);
 void call_over(struct rpc_call *call);
 /* Tell a handler that has taken charge and did not finish. */
 void call_tell_closed(struct rpc_call *call);
+/* A stream has begun and its handler has seen the request: free what only the start needed. */
+void call_trim(struct rpc_call *call);
 /* End it when its Connect-Timeout-Ms passes, unless the method does so itself. */
 void call_arm_deadline(struct rpc_call *call);
 /* rpc_finish with an error. */
@@ -58,6 +72,8 @@ void call_fail(struct rpc_call *call, const struct err *err);
 /* A client stream holds at most this beside its message while it is paused. */
 #define CLIENT_STREAM_PENDING_MAX (1 << 20)
 
+void client_stream_init(struct rpc_call *call, size_t message_max);
+void client_stream_free(struct client_stream *input);
 /* Bytes of the body, and its end. */
 void client_stream_body(struct exchange *ex, const char *data, size_t len);
 void client_stream_end(struct rpc_call *call);
@@ -72,6 +88,8 @@ bool wire_read_type(struct rpc_call *call);
 const char *wire_content_type(const struct rpc_call *call);
 /* 415, naming what is served. */
 void wire_refuse_type(struct exchange *ex, const struct rpc_method *method);
+/* Of a request message, in bytes. */
+size_t wire_message_max(const struct rpc_method *method);
 /* Decode one message, decompressed if COMPRESSED. */
 int wire_decode(struct rpc_call *call, const char *data, size_t len, bool compressed,
                 ProtobufCMessage **out, struct err *err);

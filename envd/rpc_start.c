@@ -5,17 +5,29 @@
 
 static void worker_run(struct job *job)
 {
-    struct rpc_call *call = container_of(job, struct rpc_call, job);
+    struct rpc_work *work = container_of(job, struct rpc_work, job);
+    struct rpc_call *call = work->call;
 
-    call->rc = call->method->unary(call, call->request, &call->response, &call->err);
+    work->rc = call->method->unary(call, call->request, &call->response, &work->err);
 }
 
 static void worker_done(struct job *job)
 {
-    struct rpc_call *call = container_of(job, struct rpc_call, job);
+    struct rpc_work *work = container_of(job, struct rpc_work, job);
+    struct rpc_call *call = work->call;
 
-    rpc_finish(call, call->response, call->rc < 0 ? &call->err : NULL);
+    rpc_finish(call, call->response, work->rc < 0 ? &work->err : NULL);
     call_unref(call);
+}
+
+static int start_work(struct rpc_call *call, struct err *err)
+{
+    call->work = mem_zalloc(sizeof(*call->work));
+    call->work->call = call;
+    if (pool_submit(call->ex->server->disk, &call->work->job, worker_run, worker_done, err) < 0)
+        return -1;
+    call->refs++; /* the job's */
+    return 0;
 }
 
 static void start_method(struct rpc_call *call)
@@ -26,10 +38,7 @@ static void start_method(struct rpc_call *call)
 
     switch (method->kind) {
     case RPC_WORKER:
-        call->refs++; /* the job's */
-        rc = pool_submit(call->ex->server->disk, &call->job, worker_run, worker_done, &err);
-        if (rc < 0)
-            call_unref(call);
+        rc = start_work(call, &err);
         break;
     case RPC_UNARY:
         rc = method->unary(call, call->request, &call->response, &err);
@@ -42,28 +51,27 @@ static void start_method(struct rpc_call *call)
     }
     if (rc < 0)
         call_fail(call, &err);
+    call->started = true;
+    call_trim(call);
 }
 
 /* The one message of a body: bare, or in one envelope. */
 static int read_request(struct rpc_call *call, struct err *err)
 {
-    size_t len, used = 0;
+    size_t len;
     const char *body = http_body(call->ex, &len);
-    int rc;
+    struct envelope envelope;
 
     if (!call->stream)
         return wire_decode(call, body, len, call->gzip, &call->request, err);
-    rc = envelope_reader_feed(&call->reader, body, len, &used, err);
-    if (rc < 0)
+    if (envelope_split(body, len, wire_message_max(call->method), &envelope, err) < 0)
         return -1;
-    if (rc == 0)
-        return err_set(err, ERR_INVALID, "protocol error: incomplete envelope");
-    if (call->reader.head[0] & ENVELOPE_END)
+    if (envelope.flags & ENVELOPE_END)
         return err_set(err, ERR_UNSUPPORTED, "unary request has zero messages");
-    if (used != len)
+    if (envelope.used != len)
         return err_set(err, ERR_UNSUPPORTED, "unary request has multiple messages");
-    return wire_decode(call, buf_str(&call->reader.payload), call->reader.payload.len,
-                       (call->reader.head[0] & ENVELOPE_COMPRESSED) != 0, &call->request, err);
+    return wire_decode(call, envelope.payload, envelope.len,
+                       (envelope.flags & ENVELOPE_COMPRESSED) != 0, &call->request, err);
 }
 
 /* ---- From the HTTP side ---- */
@@ -105,7 +113,7 @@ static int check_head(struct rpc_call *call, struct err *err)
 void rpc_begin(struct exchange *ex, const struct rpc_method *method)
 {
     struct rpc_call *call = call_new(ex, method);
-    size_t max = method->body_max_bytes > 0 ? method->body_max_bytes : RPC_BODY_MAX_BYTES;
+    size_t max = wire_message_max(method);
     struct err err = {0};
 
     if (!wire_read_type(call)) {
@@ -117,10 +125,8 @@ void rpc_begin(struct exchange *ex, const struct rpc_method *method)
         call_fail(call, &err);
         return;
     }
-    envelope_reader_init(&call->reader, max);
-    buf_init(&call->pending, CLIENT_STREAM_PENDING_MAX);
     call_arm_deadline(call);
     if (method->kind == RPC_CLIENT_STREAM)
-        ex->on_body = client_stream_body;
+        client_stream_init(call, max);
     conn_start_body(ex, max + ENVELOPE_HEAD_BYTES);
 }

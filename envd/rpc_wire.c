@@ -21,9 +21,9 @@ static struct buf *scratch_get(void)
     return &scratch;
 }
 
-static size_t message_max(const struct rpc_call *call)
+size_t wire_message_max(const struct rpc_method *method)
 {
-    return call->method->body_max_bytes > 0 ? call->method->body_max_bytes : RPC_BODY_MAX_BYTES;
+    return method->body_max_bytes > 0 ? method->body_max_bytes : RPC_BODY_MAX_BYTES;
 }
 
 /* The codec's words behind "unmarshal message: ". */
@@ -42,7 +42,7 @@ int wire_decode(struct rpc_call *call, const char *data, size_t len, bool compre
 {
     _cleanup_buf_ struct buf plain;
 
-    buf_init(&plain, message_max(call));
+    buf_init(&plain, wire_message_max(call->method));
     if (!compressed || len == 0)
         return decode(call, data, len, out, err);
     if (!call->gzip)
@@ -57,6 +57,7 @@ static void stream_begin(struct rpc_call *call)
     if (!call->begun)
         http_stream_begin(call->ex, 200, wire_content_type(call));
     call->begun = true;
+    call_trim(call);
 }
 
 /* Fill in the head that was kept free at the front of OUT, and send it. */

@@ -40,6 +40,18 @@ void envelope_reader_next(struct envelope_reader *reader);
 /* Bytes of an unfinished envelope are held. */
 bool envelope_reader_partial(const struct envelope_reader *reader);
 
+/* The first envelope of a whole body. */
+struct envelope {
+    uint8_t flags;
+    const char *payload; /* borrowed from the body */
+    size_t len;
+    size_t used; /* bytes of the body, head included */
+};
+
+/* Returns 0, or -1: ERR_LIMIT (announces more than MAX), ERR_INVALID (incomplete, unknown flag). */
+int envelope_split(const char *body, size_t body_len, size_t max, struct envelope *out,
+                   struct err *err);
+
 /* Write the head for LEN bytes of payload. */
 void envelope_head(uint8_t out[ENVELOPE_HEAD_BYTES], uint8_t flags, uint32_t len);
 
