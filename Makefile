@@ -65,13 +65,15 @@ install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/sandpit
 	install -d $(DESTDIR)$(PREFIX)/share/doc/sandpit $(DESTDIR)$(PREFIX)/lib/systemd/system
 	install -s -m 0755 $(OUT)/sandpit $(DESTDIR)$(PREFIX)/bin/sandpit
-	install -s -m 0755 $(OUT)/envd $(DESTDIR)$(PREFIX)/libexec/sandpit/envd
+	install -m 0755 $(OUT)/envd $(DESTDIR)$(PREFIX)/libexec/sandpit/envd
+	test ! -f $(OUT)/envd.debug || install -m 0644 $(OUT)/envd.debug $(DESTDIR)$(PREFIX)/libexec/sandpit/envd.debug
 	install -m 0644 LICENSE README.md docs/*.md $(DESTDIR)$(PREFIX)/share/doc/sandpit
 	sed 's,/usr/local/,$(PREFIX)/,g' deploy/systemd/sandpit.service \
 	  > $(DESTDIR)$(PREFIX)/lib/systemd/system/sandpit.service
 
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/bin/sandpit $(DESTDIR)$(PREFIX)/libexec/sandpit/envd
+	rm -f $(DESTDIR)$(PREFIX)/bin/sandpit
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/libexec/sandpit/,envd envd.debug)
 	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/sandpit.service
 	rm -rf $(DESTDIR)$(PREFIX)/share/doc/sandpit
 	-rmdir $(DESTDIR)$(PREFIX)/libexec/sandpit

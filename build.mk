@@ -10,7 +10,7 @@ BASE_FLAGS := -std=gnu17 -D_GNU_SOURCE -I. -I$(OUT)/gen -g -fno-strict-aliasing 
 HARDEN := -fPIE -fstack-clash-protection -fcf-protection
 HARDEN_LD := -pie -Wl,-z,relro,-z,now,-z,noexecstack
 
-FLAGS_release := -O2 -D_FORTIFY_SOURCE=2 $(HARDEN)
+FLAGS_release := -O2 -D_FORTIFY_SOURCE=2 -ffunction-sections -fdata-sections $(HARDEN)
 FLAGS_debug := -O0 $(HARDEN)
 FLAGS_asan := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 FLAGS_tsan := -O1 -fno-omit-frame-pointer -fsanitize=thread
@@ -22,8 +22,8 @@ LDFLAGS_tsan := -fsanitize=thread
 LDFLAGS_cov := --coverage
 
 # envd is one static file; the sanitizers cannot link statically.
-ENVD_LD_release := -static-pie -Wl,-z,relro,-z,now,-z,noexecstack
-ENVD_LD_debug := $(ENVD_LD_release)
+ENVD_LD_debug := -static-pie -Wl,-z,relro,-z,now,-z,noexecstack
+ENVD_LD_release := $(ENVD_LD_debug) -Wl,--gc-sections -Wl,--build-id
 ENVD_LD_asan := $(LDFLAGS_asan)
 ENVD_LD_tsan := $(LDFLAGS_tsan)
 ENVD_LD_cov := -static --coverage
@@ -92,11 +92,16 @@ $(OUT)/sandpit: $(call obj,$(SRC_server)) $(call lib,$(LINK_server))
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(call obj,$(SRC_server)) \
 	  -Wl,--start-group $(call lib,$(LINK_server)) -Wl,--end-group $(SYS_server)
 
+# Every sandbox maps it: symbols go to a file beside it, where gdb and perf look for them.
+split_debug = objcopy --only-keep-debug $(1) $(1).debug && \
+  objcopy --strip-all --add-gnu-debuglink=$(1).debug $(1)
+
 $(OUT)/envd: $(call obj,$(SRC_envd)) $(PROTO_O) $(call lib,base)
 	@mkdir -p $(@D)
 	@echo '  CC $@'
 	$(Q)$(CC) -pthread $(ENVD_LD_$(BUILD)) -o $@ $(call obj,$(SRC_envd)) $(PROTO_O) \
 	  $(call lib,base) $(SYS_envd)
+	$(Q)$(if $(filter release,$(BUILD)),$(call split_debug,$@))
 
 define library
 $(OUT)/lib$(1).a: $(call obj,$(SRC_$(1)))
