@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "server/base/date.h"
 #include "server/base/mem.h"
 #include "server/base/str.h"
 
@@ -44,41 +45,20 @@ void content_disposition(const char *name, struct buf *out)
     buf_add_char(out, '"');
 }
 
-/* The names are fixed by RFC 9110, so the locale must not be asked. */
-static const char days[7][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
-static const char months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
-                                   "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
-
 void content_date(time_t when, char out[CONTENT_DATE_SIZE])
 {
-    struct tm tm;
-
-    if (gmtime_r(&when, &tm) == NULL) {
-        when = 0;
-        gmtime_r(&when, &tm);
-    }
-    snprintf(out, CONTENT_DATE_SIZE, "%s, %02d %s %04d %02d:%02d:%02d GMT", days[tm.tm_wday],
-             tm.tm_mday, months[tm.tm_mon], (tm.tm_year + 1900) % 10000, tm.tm_hour, tm.tm_min,
-             tm.tm_sec);
+    _Static_assert(CONTENT_DATE_SIZE >= DATE_HTTP_SIZE, "a date fits");
+    date_http(when, out);
 }
 
 bool content_date_parse(const char *text, time_t *out)
 {
-    static const char *const forms[] = {
-        "%a, %d %b %Y %H:%M:%S GMT", /* RFC 9110 IMF-fixdate */
-        "%A, %d-%b-%y %H:%M:%S GMT", /* RFC 850 */
-        "%a %b %e %H:%M:%S %Y",      /* asctime */
-    };
+    int64_t unix_s;
 
-    for (size_t i = 0; i < array_size(forms); i++) {
-        struct tm tm = {0};
-        const char *end = strptime(text, forms[i], &tm);
-        if (end != NULL && *end == '\0') {
-            *out = timegm(&tm);
-            return true;
-        }
-    }
-    return false;
+    if (date_parse_http(text, &unix_s) < 0)
+        return false;
+    *out = (time_t)unix_s;
+    return true;
 }
 
 /* One "first-last", "first-" or "-suffix". 1: *OUT, 0: past the end, -1: malformed. */

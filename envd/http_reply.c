@@ -3,11 +3,12 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
+#include "server/base/date.h"
 #include "server/base/log.h"
 #include "server/base/mem.h"
 #include "server/base/str.h"
+#include "server/base/time.h"
 
 #define EXPOSED                                                                                    \
     "Grpc-Status, Grpc-Message, Grpc-Status-Details-Bin, Location, Cache-Control, "                \
@@ -106,12 +107,9 @@ bool http_begun(const struct exchange *ex)
 
 static void add_date(struct buf *out)
 {
-    time_t now = time(NULL);
-    struct tm tm;
-    char text[40];
+    char text[DATE_HTTP_SIZE];
 
-    gmtime_r(&now, &tm);
-    strftime(text, sizeof(text), "%a, %d %b %Y %H:%M:%S GMT", &tm);
+    date_http(time_unix_ms() / 1000, text);
     buf_printf(out, "Date: %s\r\n", text);
 }
 

@@ -1,8 +1,8 @@
 #include <inttypes.h>
 #include <string.h>
-#include <time.h>
 
 #include "envd/connect/codec.h"
+#include "server/base/date.h"
 #include "server/base/map.h"
 #include "server/base/mem.h"
 #include "server/base/str.h"
@@ -83,16 +83,17 @@ static int write_bytes(const ProtobufCBinaryData *bytes, struct buf *out, struct
 static int write_timestamp(const ProtobufCMessage *message, struct buf *out, struct err *err)
 {
     const ProtobufCFieldDescriptor *fields = message->descriptor->fields;
-    time_t seconds = (time_t) * (int64_t *)codec_member(message, &fields[0]);
+    int64_t seconds = *(int64_t *)codec_member(message, &fields[0]);
     int32_t nanos = *(int32_t *)codec_member(message, &fields[1]);
-    char text[32];
-    struct tm tm;
+    char text[DATE_ISO_SIZE];
+    struct date date;
 
-    if (nanos < 0 || nanos > 999999999 || gmtime_r(&seconds, &tm) == NULL || tm.tm_year < -1899 ||
-        tm.tm_year > 8099)
+    date_from_unix(seconds, &date);
+    if (nanos < 0 || nanos > 999999999 || date.year < 1 || date.year > 9999)
         return err_set(err, ERR_INTERNAL, "a time of the answer is outside years 1 to 9999");
-    strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
-    buf_printf(out, "\"%04d%s", tm.tm_year + 1900, text + strcspn(text, "-"));
+    date_iso(seconds, text);
+    buf_add_char(out, '"');
+    buf_add_str(out, text);
     if (nanos % 1000 != 0)
         buf_printf(out, ".%09d", nanos);
     else if (nanos % 1000000 != 0)

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "server/base/date.h"
+
 #define MS 1000
 
 static int64_t clock_us(clockid_t clock)
@@ -33,17 +35,14 @@ int64_t time_mono_us(void)
 void time_rfc3339_ms(int64_t unix_ms, char *out)
 {
     int64_t ms = unix_ms % MS;
-    time_t seconds = (time_t)(unix_ms / MS);
-    char date[24];
-    struct tm tm;
+    int64_t seconds = unix_ms / MS;
+    char date[DATE_ISO_SIZE];
 
     if (ms < 0) {
         ms += MS;
         seconds--;
     }
-    if (gmtime_r(&seconds, &tm) == NULL)
-        memset(&tm, 0, sizeof(tm));
-    strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm);
+    date_iso(seconds, date);
     snprintf(out, TIME_RFC3339_SIZE, "%s.%03dZ", date, (int)ms);
 }
 
@@ -78,18 +77,18 @@ static bool parse_zone(const char *s, size_t len, int *offset)
 
 int time_parse_rfc3339(const char *s, size_t len, int64_t *unix_ms, uint32_t *nanos)
 {
-    struct tm tm = {0};
+    struct date date = {0};
     uint32_t fraction = 0, scale = 100000000;
-    int year, month, offset;
+    int year, offset;
     size_t at = 19;
 
     if (len < 20 || s[4] != '-' || s[7] != '-' || (s[10] != 'T' && s[10] != 't' && s[10] != ' ') ||
-        s[13] != ':' || s[16] != ':' || !digits(s, 4, &year) || !digits(s + 5, 2, &month) ||
-        !digits(s + 8, 2, &tm.tm_mday) || !digits(s + 11, 2, &tm.tm_hour) ||
-        !digits(s + 14, 2, &tm.tm_min) || !digits(s + 17, 2, &tm.tm_sec))
+        s[13] != ':' || s[16] != ':' || !digits(s, 4, &year) || !digits(s + 5, 2, &date.month) ||
+        !digits(s + 8, 2, &date.day) || !digits(s + 11, 2, &date.hour) ||
+        !digits(s + 14, 2, &date.minute) || !digits(s + 17, 2, &date.second))
         return -1;
-    if (month < 1 || month > 12 || tm.tm_mday < 1 || tm.tm_mday > 31 || tm.tm_hour > 23 ||
-        tm.tm_min > 59 || tm.tm_sec > 60)
+    if (date.month < 1 || date.month > 12 || date.day < 1 || date.day > 31 || date.hour > 23 ||
+        date.minute > 59 || date.second > 60)
         return -1;
     if (s[at] == '.') {
         size_t first = ++at;
@@ -102,9 +101,8 @@ int time_parse_rfc3339(const char *s, size_t len, int64_t *unix_ms, uint32_t *na
     }
     if (!parse_zone(s + at, len - at, &offset))
         return -1;
-    tm.tm_year = year - 1900;
-    tm.tm_mon = month - 1;
-    *unix_ms = ((int64_t)timegm(&tm) - offset) * MS + fraction / 1000000;
+    date.year = year;
+    *unix_ms = (date_to_unix(&date) - offset) * MS + fraction / 1000000;
     if (nanos != NULL)
         *nanos = fraction;
     return 0;
