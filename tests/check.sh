@@ -187,7 +187,7 @@ factor_of() {
     limit_of "$1" "$FACTOR"
 }
 
-contract() { # variant
+contract() { # variant [option]
     local out=$ROOT/build/$1
     if [ "$(id -u)" != 0 ]; then
         skip "contract-$1" "sandboxes need root"
@@ -195,7 +195,7 @@ contract() { # variant
     fi
     run "contract-$1" "$(limit_of "$1" 900)" \
         env SANDPIT_OUT="$out" SANDPIT_TIME_FACTOR="$(factor_of "$1")" "${WRAP[@]}" \
-        python3 tests/contract/run.py --out "$out"
+        python3 tests/contract/run.py --out "$out" "${@:2}"
 }
 
 rm -rf "$LOGS"
@@ -216,7 +216,7 @@ contract release
 unit_tests asan $(ls tests/unit)
 fuzz_replays asan
 integration asan restart_test escape_test # what they look at is the same in every build
-contract asan
+contract asan --short
 
 # The thread sanitizer of gcc 12 does not know every kernel's address-space layout.
 if setarch -R true 2>/dev/null; then
@@ -224,5 +224,5 @@ if setarch -R true 2>/dev/null; then
 fi
 unit_tests tsan $TSAN_FOLDERS
 integration tsan restart_test escape_test
-contract tsan
+contract tsan --short
 report

@@ -1,11 +1,12 @@
 """A WebSocket echo server (RFC 6455) and a plain page, for tests: runs inside a sandbox.
 
-usage: echo_server.py PORT
+usage: echo_server.py PORT [ADDRESS]        ADDRESS: 127.0.0.1 unless said, ::1, 0.0.0.0, :: …
 GET / answers "hello from <Host>"; an upgrade on any path echoes text and binary frames.
 """
 
 import base64
 import hashlib
+import socket
 import socketserver
 import struct
 import sys
@@ -69,4 +70,7 @@ class Server(socketserver.ThreadingTCPServer):
 
 
 if __name__ == "__main__":
-    Server(("127.0.0.1", int(sys.argv[1])), Echo).serve_forever()
+    address = sys.argv[2] if len(sys.argv) > 2 else "127.0.0.1"
+    if ":" in address:
+        Server.address_family = socket.AF_INET6
+    Server((address, int(sys.argv[1])), Echo).serve_forever()

@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """tests/contract/run.py - the newest published SDKs, unmodified, against a server of our own.
 
-usage: run.py [--out build/release] [--modes domain,plain] [--sdks js,python]
+usage: run.py [--out build/release] [--modes domain,plain] [--sdks js,python] [--short] [--table]
 
 Installs the SDKs (npm into build/contract/node, PyPI into build/contract/venv), starts
-`sandpit serve --dev`, and runs both test files in each mode with the variables of dev.env (domain
-mode, TLS) or dev-plain.env (URL mode) and nothing else that an SDK reads. Ends with the line
-"N passed, N failed, N skipped".
+`sandpit serve --dev`, and runs the test files in each mode with the variables of dev.env (domain
+mode, TLS) or dev-plain.env (URL mode) and nothing else that an SDK reads. Then it compares what the
+tests called with what the SDKs offer: a method or parameter that no test uses is a failure if
+docs/compatibility.md names this version of the SDK, and a warning if the SDK is newer. --table
+writes the tables of that page. --short: in URL mode only the main file, as options and git are the
+same calls there. Ends with the line "N passed, N failed, N skipped".
 """
 
 import argparse
@@ -22,10 +25,15 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 
 import lib  # noqa: E402
+import surface  # noqa: E402
 
 CACHE = os.path.join(lib.ROOT, "build/contract")
 NODE = os.path.join(CACHE, "node")
 VENV = os.path.join(CACHE, "venv")
+RECORDS = os.path.join(CACHE, "records")
+PAGE = os.path.join(lib.ROOT, "docs/compatibility.md")
+JS_FILES = ("sdk.test.mjs", "options.test.mjs", "git.test.mjs")
+PYTHON_FILES = ("test_sdk.py", "test_options.py", "test_git.py", "test_ports.py")
 NODE_MIN = (20, 18, 1)  # what e2b's package.json asks for
 INSTALL_S = 600
 RUN_S = 900
@@ -102,12 +110,17 @@ def environment(server, mode):
     return env
 
 
-def run_js(env):
-    for name in ("sdk.test.mjs", "echo_server.py"):
+def short(env, names):
+    return names[:1] if env["CONTRACT_MODE"] == "plain" else names
+
+
+def run_js(env, files):
+    for name in (*JS_FILES, "record.mjs", "echo_server.py", "git_server.py"):
         shutil.copy(os.path.join(HERE, name), NODE)
     env = dict(env, PATH=f"{NODE}/node_modules/.bin:" + env["PATH"])
+    env["CONTRACT_RECORD"] = f"{RECORDS}/record-js-{env['CONTRACT_MODE']}"
     limit = str(int(120_000 * lib.time_factor()))
-    command = ["node", "--test", "--test-reporter=spec", f"--test-timeout={limit}", "sdk.test.mjs"]
+    command = ["node", "--test", "--test-reporter=spec", f"--test-timeout={limit}", *files]
     if not node_supports_timeout(env):
         command.remove(f"--test-timeout={limit}")
     output = stream(command, env, NODE)
@@ -125,10 +138,29 @@ def node_supports_timeout(env):
     return "--test-timeout" in out
 
 
-def run_python(env):
-    output = stream([f"{VENV}/bin/python", os.path.join(HERE, "test_sdk.py")], env, HERE)
-    found = re.findall(r"^(\d+) passed, (\d+) failed, (\d+) skipped$", output, re.M)
-    return tuple(int(number) for number in found[-1]) if found else (0, 1, 0)
+def run_python(env, files):
+    total = (0, 0, 0)
+    for name in files:
+        record = f"{RECORDS}/record-python-{env['CONTRACT_MODE']}.{name}"
+        output = stream([f"{VENV}/bin/python", os.path.join(HERE, name)],
+                        dict(env, CONTRACT_RECORD=record), HERE)  # fmt: skip
+        found = re.findall(r"^(\d+) passed, (\d+) failed, (\d+) skipped$", output, re.M)
+        counts = tuple(int(number) for number in found[-1]) if found else (0, 1, 0)
+        total = tuple(a + b for a, b in zip(total, counts))
+    return total
+
+
+def coverage(sdk, write):
+    """Compare what the tests called with what the SDK offers: (passed, failed, skipped)."""
+    rows = surface.load(f"{RECORDS}/record", sdk, f"{NODE}/node_modules/e2b/dist/index.d.ts")
+    if write:
+        surface.write_table(PAGE, sdk, versions(sdk), rows)
+    found = surface.gaps(rows)
+    known = surface.is_described(PAGE, sdk, versions(sdk))
+    for line in found:
+        print(f"{'FAILED' if known else 'WARNING: newer SDK'}: {sdk}: {line}")
+    print(f"{sdk}: {len(rows)} methods, {len(found)} not covered")
+    return (0, len(found), 0) if found and known else (1, 0, 0)
 
 
 def stream(command, env, cwd):
@@ -153,10 +185,14 @@ def main():
     parser.add_argument("--out", default=os.environ.get("SANDPIT_OUT"))
     parser.add_argument("--modes", default="domain,plain")
     parser.add_argument("--sdks", default="js,python")
+    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
     sdks = options.sdks.split(",")
     for sdk in sdks:
         install(sdk)
+    shutil.rmtree(RECORDS, ignore_errors=True)
+    os.makedirs(RECORDS)
     total = [0, 0, 0]
     rows = []
     for mode in options.modes.split(","):
@@ -165,7 +201,9 @@ def main():
             try:
                 with lib.Server(out=options.out) as server:
                     env = environment(server, mode)
-                    counts = run_js(env) if sdk == "js" else run_python(env)
+                    files = JS_FILES if sdk == "js" else PYTHON_FILES
+                    files = short(env, files) if options.short else files
+                    counts = (run_js if sdk == "js" else run_python)(env, files)
                     left = server.all_sandboxes()
                 if left:
                     print(f"left running by the {sdk} tests: {left}")
@@ -176,6 +214,9 @@ def main():
             rows.append((sdk, mode, counts, time.monotonic() - began))
             total = [a + b for a, b in zip(total, counts)]
     print()
+    if not total[1]:  # a test that failed has not called everything
+        for sdk in sdks:
+            total = [a + b for a, b in zip(total, coverage(sdk, options.table))]
     for sdk, mode, (passed, failed, skipped), seconds in rows:
         print(f"{sdk} ({versions(sdk)}) in {mode} mode: {passed} passed, {failed} failed,"
               f" {skipped} skipped, {seconds:.0f} s")  # fmt: skip

@@ -8,7 +8,7 @@ import assert from 'node:assert/strict'
 import { createHash, randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { after, before, describe, test } from 'node:test'
+import { after, before, describe } from 'node:test'
 import WebSocket from 'ws'
 import {
   AuthenticationError,
@@ -23,6 +23,7 @@ import {
   SandboxNotFoundError,
   TimeoutError,
 } from 'e2b'
+import { record, test } from './record.mjs'
 
 const domain = process.env.CONTRACT_MODE === 'domain'
 const onlyDomain = domain ? test : () => {} // signed URLs need host names
@@ -44,6 +45,7 @@ async function until(what, ms, predicate) {
 let sbx
 before(async () => {
   sbx = await Sandbox.create({ timeoutMs: 1800_000, envs: { SHARED: 'yes' } })
+  await record(sbx)
 }, { timeout: 60_000 * FACTOR })
 after(async () => {
   await sbx?.kill()
@@ -648,6 +650,18 @@ describe('ports of a sandbox', () => {
     const closed = new Promise((resolve) => socket.once('close', resolve))
     socket.close()
     await closed
+  })
+
+  test('a server on [::1] alone is reached, by HTTP and by WebSocket', async () => {
+    await sbx.commands.run('python3 /tmp/echo_server.py 8125 ::1', { background: true, timeoutMs: 0 })
+    const name = sbx.getHost(8125)
+    await until('the server inside', 15_000, async () => (await fetch(`${scheme}://${name}/`)).status === 200)
+    const socket = new WebSocket(`${domain ? 'wss' : 'ws'}://${name}/`)
+    await new Promise((resolve, reject) => socket.once('open', resolve).once('error', reject))
+    const answer = new Promise((resolve) => socket.once('message', resolve))
+    socket.send('six')
+    assert.equal(String(await answer), 'six')
+    socket.close()
   })
 
   test('a port that nobody listens on: 502 that says so', async () => {

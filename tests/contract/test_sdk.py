@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
 import lib  # noqa: E402
+import record  # noqa: E402, F401  (it wraps the SDK's classes)
 from e2b import (  # noqa: E402
     AsyncSandbox,
     AuthenticationException,
@@ -36,7 +37,9 @@ from e2b import (  # noqa: E402
     SandboxNotFoundException,
     SandboxQuery,
     SandboxState,
+    Secret,
     TimeoutException,
+    Volume,
 )
 
 DOMAIN = os.environ.get("CONTRACT_MODE") == "domain"
@@ -477,6 +480,21 @@ class Life(unittest.TestCase):
             return
         for row in rows:
             self.assertGreater(row.mem_total, 0)
+
+
+    def test_what_is_not_built_says_501_and_why(self):
+        sbx = self.make()
+        for call in (
+            sbx.create_snapshot,
+            lambda: sbx.list_snapshots().next_items(),
+            lambda: Volume.create("v" + secrets.token_hex(4)),
+            Volume.list,
+            lambda: Secret.create("S" + secrets.token_hex(4), value="x"),
+        ):
+            with self.assertRaises(Exception) as caught:
+                call()
+            self.assertIn("501", str(caught.exception))
+            self.assertIn("is not supported yet by this server", str(caught.exception))
 
 
 class Ports(Shared):
