@@ -58,8 +58,8 @@ SRC_api := $(wildcard server/api/*.c)
 SRC_server := $(wildcard server/*.c)
 SRC_envd := $(wildcard envd/*.c envd/connect/*.c)
 
-PROTOS := $(wildcard openapi/*.proto)
-PROTO_C := $(PROTOS:openapi/%.proto=$(OUT)/gen/openapi/%.pb-c.c)
+PROTOS := $(wildcard openapi/*.proto envd/*.proto)
+PROTO_C := $(PROTOS:%.proto=$(OUT)/gen/%.pb-c.c)
 PROTO_O := $(PROTO_C:.c=.o)
 PROTO_H := $(PROTO_C:.c=.h)
 
@@ -123,12 +123,12 @@ $(call obj,$(SRC_envd)): | $(PROTO_H)
 # .incbin is no #include: -MMD does not see it
 $(OUT)/obj/server/api/openapi.o: openapi/platform.yaml
 
-$(OUT)/gen/openapi/%.pb-c.c $(OUT)/gen/openapi/%.pb-c.h &: openapi/%.proto
+$(OUT)/gen/%.pb-c.c $(OUT)/gen/%.pb-c.h &: %.proto
 	@mkdir -p $(@D)
 	@echo '  PROTOC $@'
 	$(Q)protoc-c --proto_path=. --c_out=$(OUT)/gen $<
 
-$(OUT)/gen/openapi/%.pb-c.o: $(OUT)/gen/openapi/%.pb-c.c
+$(OUT)/gen/%.pb-c.o: $(OUT)/gen/%.pb-c.c
 	@echo '  CC $@'
 	$(Q)$(CC) $(filter-out -Werror $(WARN),$(CFLAGS_ALL)) -c -o $@ $<
 
@@ -216,8 +216,21 @@ $(BENCH_SSH): $(call obj,tests/bench/ssh_load.c)
 .PHONY: bench-clients
 bench-clients: $(BENCH_LOAD) $(BENCH_SSH)
 
+# The same envd but for its version: what takes over in tests/integration/envd_upgrade_test.py.
+NEXT_SRC := $(shell grep -l ENVD_VERSION envd/*.c)
+NEXT_OBJ := $(NEXT_SRC:%.c=$(OUT)/obj/next/%.o)
+$(OUT)/obj/next/%.o: %.c build.mk | $(PROTO_H)
+	@mkdir -p $(@D)
+	@echo '  CC $@'
+	$(Q)$(CC) $(CFLAGS_ALL) -DENVD_VERSION='"0.6.99"' -MMD -MP -c -o $@ $<
+ENVD_NEXT := $(OUT)/tests/integration/envd_next
+$(ENVD_NEXT): $(NEXT_OBJ) $(call obj,$(filter-out $(NEXT_SRC),$(SRC_envd))) $(PROTO_O) $(call lib,base)
+	@mkdir -p $(@D)
+	@echo '  LD $@'
+	$(Q)$(CC) -pthread $(ENVD_LD_$(BUILD)) -o $@ $(filter %.o,$^) $(call lib,base) $(SYS_envd)
+
 .PHONY: integration
-integration: $(HTTP_TEST_SERVER) $(PROXY_TEST_SERVER) $(API_TEST_SERVER) $(ENGINE_TEST)
+integration: $(ENVD_NEXT) $(HTTP_TEST_SERVER) $(PROXY_TEST_SERVER) $(API_TEST_SERVER) $(ENGINE_TEST)
 
 # Fuzz targets: tests/fuzz/<folder>_<name>.c defines LLVMFuzzerTestOneInput. Built twice: with
 # libFuzzer (`make fuzz`, clang) and with a driver that replays the corpus (`make check`, any build).
@@ -268,4 +281,4 @@ FORMAT_FILES := $(shell git ls-files '*.c' '*.h' 2>/dev/null)
 ALL_OBJ := $(call obj,$(foreach f,$(FOLDERS) server envd,$(SRC_$(f))) $(UNIT_SRC) $(FUZZ_SRC) tests/fuzz/driver.c \
   tests/integration/http_server.c tests/integration/proxy_server.c tests/integration/api_server.c \
   $(wildcard tests/bench/*.c))
--include $(ALL_OBJ:.o=.d)
+-include $(ALL_OBJ:.o=.d) $(NEXT_OBJ:.o=.d)

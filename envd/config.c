@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -258,9 +259,55 @@ int config_apply(const json_t *json, bool trusted, struct err *err)
         return -1;
     if (stale)
         return 0;
+    settings->initialised = true;
     merge_envs(settings);
     publish(steal_ptr(&settings));
     return 0;
+}
+
+static void export_identity(const struct settings *settings, json_t *json)
+{
+    char key[2 * CONFIG_JWT_KEY_BYTES + 1];
+
+    if (settings->has_jwt_key) {
+        hex_encode(settings->jwt_key.bytes, CONFIG_JWT_KEY_BYTES, key);
+        json_put_str(json, "jwtKey", key);
+        secret_wipe(key, sizeof(key));
+    }
+    json_put_str(json, "sandboxID", settings->sandbox_id);
+    json_put_str(json, "templateID", settings->template_id);
+    if (settings->cpu_count > 0)
+        json_put_i64(json, "cpuCount", settings->cpu_count);
+    if (settings->memory_total_bytes > 0)
+        json_put_i64(json, "memoryTotalBytes", settings->memory_total_bytes);
+}
+
+static void export_timestamp(const struct settings *settings, json_t *json)
+{
+    char text[TIME_RFC3339_SIZE + 16];
+
+    if (!settings->has_timestamp)
+        return;
+    time_rfc3339_ms(settings->timestamp_ms, text);
+    snprintf(text + strlen("2026-01-02T03:04:05"), 16, ".%09uZ", settings->timestamp_nanos);
+    json_put_str(json, "timestamp", text);
+}
+
+char *config_export(void)
+{
+    _cleanup_settings_ struct settings *settings = settings_get();
+    _cleanup_json_ json_t *json = json_object();
+
+    if (settings->access_token != NULL)
+        json_put_str(json, "accessToken", settings->access_token);
+    json_put(json, "envVars", json_deep_copy(settings->user_envs));
+    json_put_str(json, "defaultUser", settings->default_user);
+    json_put_str(json, "defaultWorkdir", settings->default_workdir);
+    json_put_i64(json, "sandpitReplayBytes", settings->replay_bytes);
+    json_put_i64(json, "sandpitReplayTotalBytes", settings->replay_total_bytes);
+    export_identity(settings, json);
+    export_timestamp(settings, json);
+    return json_text(json);
 }
 
 static int read_all(int fd, struct buf *out, struct err *err)

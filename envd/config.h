@@ -27,7 +27,8 @@
 #define CONFIG_REPLAY_TOTAL_BYTES (64 << 20)
 
 struct settings {
-    bool insecure; /* no JWT and no access token wanted */
+    bool insecure;    /* no JWT and no access token wanted */
+    bool initialised; /* it has been told something */
     bool has_jwt_key;
     struct secret jwt_key;      /* HS256 */
     char *access_token;         /* NULL: none is set */
@@ -74,6 +75,9 @@ static inline void cleanup_settings(struct settings **settings)
  * last one leaves everything as it is and returns 0.
  */
 int config_apply(const json_t *json, bool trusted, struct err *err);
+
+/* The current settings as a document that config_apply takes, trusted. Secret: wipe it. */
+char *config_export(void);
 
 /* Read FD to its end, apply it as trusted, wipe the bytes. Blocking: start-up only. */
 int config_read_fd(int fd, struct err *err);

@@ -7,6 +7,7 @@
  *   http_send.c     bytes on their way out, and the end of an answer
  *   http_buffers.c  memory for both directions, lent while there is something to move
  *   http_worker.c   a connection given to a worker thread and taken back
+ *   http_handover.c connections for the envd that replaces this one, and from the one before
  *
  * Loop thread. Every event ends in conn_advance (bytes came) or conn_flush (bytes may go).
  */
@@ -17,6 +18,11 @@
 
 #define CONN_LINGER_MS 5000
 #define CONN_DRAIN_MS (6 * CONN_LINGER_MS)
+
+/* ---- http_listen.c ---- */
+
+/* A connection on FD, which is closed on failure. No timer is set. */
+struct conn *conn_new(struct http_server *server, int fd, struct err *err);
 
 /* ---- http_conn.c ---- */
 

@@ -32,6 +32,8 @@ struct http_server {
     struct buf spare_out;
     struct loop_timer idle;
     bool busy; /* since the idle timer was set */
+    struct conn *conns; /* all that are not closed */
+    struct exchange *upgrade; /* the request that an earlier envd took, to be answered */
 };
 
 enum conn_state {
@@ -46,6 +48,8 @@ enum conn_state {
 
 struct conn {
     struct http_server *server;
+    struct conn *next; /* kept when it is closed */
+    struct conn **link;
     struct loop_io io;
     struct loop_timer timer;
     struct loop_msg flush; /* queued by loop_soon */

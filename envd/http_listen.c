@@ -11,24 +11,38 @@
 #define ACCEPT_RETRY_MS 100
 #define ACCEPT_BATCH 64
 
-static void conn_new(struct http_server *server, int fd)
+struct conn *conn_new(struct http_server *server, int fd, struct err *err)
 {
     struct conn *conn = mem_zalloc(sizeof(*conn));
+
+    conn->server = server;
+    buf_init(&conn->in, CONN_IN_MAX);
+    buf_init(&conn->out, CONN_OUT_MAX);
+    if (loop_add(server->loop, &conn->io, fd, EPOLLIN | EPOLLRDHUP, conn_on_io, err) < 0) {
+        close(fd);
+        free(conn);
+        return NULL;
+    }
+    server->connections++;
+    conn->link = &server->conns;
+    conn->next = server->conns;
+    if (conn->next != NULL)
+        conn->next->link = &conn->next;
+    server->conns = conn;
+    return conn;
+}
+
+static void accepted(struct http_server *server, int fd)
+{
     struct err err = {0};
+    struct conn *conn;
     int on = 1;
 
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-    conn->server = server;
-    buf_init(&conn->in, CONN_IN_MAX);
-    buf_init(&conn->out, CONN_OUT_MAX);
-    if (loop_add(server->loop, &conn->io, fd, EPOLLIN | EPOLLRDHUP, conn_on_io, &err) < 0) {
-        close(fd);
-        free(conn);
-        return;
-    }
-    server->connections++;
-    conn_arm(conn, HTTP_KEEPALIVE_MS);
+    conn = conn_new(server, fd, &err);
+    if (conn != NULL)
+        conn_arm(conn, HTTP_KEEPALIVE_MS);
 }
 
 static void accept_again(struct loop_timer *timer)
@@ -47,7 +61,7 @@ static void on_accept(struct loop_io *io, uint32_t events)
         int fd = accept4(io->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
         if (fd >= 0) {
-            conn_new(server, fd);
+            accepted(server, fd);
             continue;
         }
         if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {

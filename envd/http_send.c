@@ -66,8 +66,8 @@ static void flush_queued(struct loop_msg *msg)
 
     conn->flush_queued = false;
     conn_flush(conn);
-    if (conn->state == CONN_HEAD || conn->state == CONN_DRAIN)
-        conn_advance(conn); /* the next request may have been read already */
+    if (conn->state == CONN_HEAD || conn->state == CONN_DRAIN || conn->state == CONN_BODY)
+        conn_advance(conn); /* the next request, or body, may have been read already */
 }
 
 void conn_flush_soon(struct conn *conn)

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -17,7 +18,9 @@
 #include "envd/config.h"
 #include "envd/exchange.h"
 #include "envd/process.h"
+#include "envd/resume.h"
 #include "envd/spawn.h"
+#include "envd/upgrade.h"
 #include "server/base/fd.h"
 #include "server/base/hash.h"
 #include "server/base/log.h"
@@ -35,7 +38,9 @@ struct options {
     int listen_fd; /* -1: none was passed */
     int config_fd;
     bool insecure;
-    bool init; /* we are pid 1 of the sandbox */
+    bool init;     /* we are pid 1 of the sandbox */
+    int resume_fd; /* the state of the envd before; -1: there was none */
+    bool rehearse; /* read it, change nothing, end */
 };
 
 static const char usage[] =
@@ -45,6 +50,9 @@ static const char usage[] =
     "  --config-fd N          read JSON settings from this descriptor before serving\n"
     "  --init                 be the sandbox's first process: reap orphans, ignore stray signals\n"
     "  --insecure             ask nobody for a token (tests, benchmarks)\n"
+    "  --resume-handover N    go on where another envd was; its state is in this descriptor\n"
+    "  --rehearse             with it: read the state, change nothing, say so and end\n"
+    "  --handover-format      print which states this envd reads\n"
     "  --version              print the version\n";
 
 static int parse_fd(const char *text, int *out, struct err *err)
@@ -66,6 +74,9 @@ static int parse_options(int argc, char **argv, struct options *out, struct err 
         {"config-fd", required_argument, NULL, 'c'},
         {"init", no_argument, NULL, 'i'},
         {"insecure", no_argument, NULL, 'u'},
+        {"resume-handover", required_argument, NULL, 'r'},
+        {"rehearse", no_argument, NULL, 'R'},
+        {"handover-format", no_argument, NULL, 'H'},
         {"version", no_argument, NULL, 'v'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
@@ -91,6 +102,16 @@ static int parse_options(int argc, char **argv, struct options *out, struct err 
         case 'u':
             out->insecure = true;
             break;
+        case 'r':
+            if (parse_fd(optarg, &out->resume_fd, err) < 0)
+                return -1;
+            break;
+        case 'R':
+            out->rehearse = true;
+            break;
+        case 'H':
+            upgrade_print_format();
+            return 1;
         case 'v':
             puts(ENVD_VERSION);
             return 1;
@@ -243,12 +264,37 @@ static int configure(const struct options *options, struct err *err)
     return 0;
 }
 
+static struct agent agent; /* lives until the process ends, as what it points to does */
+
+/* Go on where another envd was, in this very process. */
+static int resume(const struct options *options, struct err *err)
+{
+    struct resume resume;
+
+    prctl(PR_SET_NAME, "envd");
+    agent.loop = loop_new(err);
+    if (agent.loop == NULL || watch_signals(&agent, err) < 0 ||
+        resume_load(agent.loop, options->resume_fd, options->rehearse, &resume, err) < 0) {
+        if (options->rehearse)
+            upgrade_print_refusal(err);
+        return -1;
+    }
+    if (options->rehearse)
+        upgrade_print_ready();
+    agent.init = resume.init;
+    agent.server = resume.server;
+    upgrade_init(resume.init);
+    resume_go_on(&resume);
+    loop_run(agent.loop);
+    return 0;
+}
+
 static int serve(const struct options *options, struct err *err)
 {
-    static struct agent agent; /* lives until the process ends, as what it points to does */
     int fd = options->listen_fd;
 
     agent.init = options->init;
+    upgrade_init(options->init);
     agent.loop = loop_new(err);
     if (agent.loop == NULL || watch_signals(&agent, err) < 0 || configure(options, err) < 0)
         return -1;
@@ -266,7 +312,8 @@ static int serve(const struct options *options, struct err *err)
 
 int main(int argc, char **argv)
 {
-    struct options options = {.listen = LISTEN_DEFAULT, .listen_fd = -1, .config_fd = -1};
+    struct options options = {
+        .listen = LISTEN_DEFAULT, .listen_fd = -1, .config_fd = -1, .resume_fd = -1};
     struct err err = {0};
     int rc = parse_options(argc, argv, &options, &err);
 
@@ -278,7 +325,8 @@ int main(int argc, char **argv)
     tidy_descriptors();
     tidy_signals();
     umask(022);
-    if (hash_init() < 0 || spawn_init(&err) < 0 || serve(&options, &err) < 0) {
+    if (hash_init() < 0 || spawn_init(&err) < 0 ||
+        (options.resume_fd >= 0 ? resume(&options, &err) : serve(&options, &err)) < 0) {
         log_err(LOG_ERROR, "envd cannot start", NULL, &err);
         return 1;
     }

@@ -15,11 +15,13 @@ struct pool {
     const char *name;
     size_t threads_max;
     size_t queue_max;
+    size_t unfinished; /* loop thread: jobs whose `done` has not been called */
 
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t wake;
     struct job *first;
     struct job **last;
+    bool held;
     size_t waiting;
     size_t threads;
     size_t idle;
@@ -47,6 +49,7 @@ static void job_done(struct loop_msg *msg)
 {
     struct job *job = container_of(msg, struct job, msg);
 
+    job->pool->unfinished--;
     job->done(job);
 }
 
@@ -58,13 +61,13 @@ static struct job *take(struct pool *pool)
 
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += IDLE_SECONDS;
-    while (pool->first == NULL) {
+    while (pool->first == NULL || pool->held) {
         int rc;
 
         pool->idle++;
         rc = pthread_cond_timedwait(&pool->wake, &pool->lock, &until);
         pool->idle--;
-        if (rc == ETIMEDOUT && pool->first == NULL)
+        if (rc == ETIMEDOUT && (pool->first == NULL || pool->held))
             return NULL;
     }
     job = pool->first;
@@ -131,8 +134,37 @@ int pool_submit(struct pool *pool, struct job *job, void (*run)(struct job *job)
         *pool->last = job;
         pool->last = &job->next;
         pool->waiting++;
+        pool->unfinished++;
         pthread_cond_signal(&pool->wake);
     }
     pthread_mutex_unlock(&pool->lock);
     return full ? err_set(err, ERR_BUSY, "too many file operations are waiting") : 0;
+}
+
+void pool_hold(struct pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    pool->held = true;
+    pthread_mutex_unlock(&pool->lock);
+}
+
+void pool_release(struct pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    pool->held = false;
+    while (pool->threads < pool->waiting && pool->threads < pool->threads_max &&
+           add_thread(pool) == 0)
+        ; /* some may have ended meanwhile */
+    pthread_cond_broadcast(&pool->wake);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+bool pool_idle(struct pool *pool)
+{
+    bool idle;
+
+    pthread_mutex_lock(&pool->lock);
+    idle = pool->unfinished == pool->waiting;
+    pthread_mutex_unlock(&pool->lock);
+    return idle;
 }

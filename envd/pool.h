@@ -7,6 +7,7 @@
 #ifndef ENVD_POOL_H
 #define ENVD_POOL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "envd/loop.h"
@@ -23,6 +24,11 @@ struct job { /* embed it; owned by the pool until `done` is called */
 };
 
 struct pool *pool_new(struct loop *loop, const char *name, size_t threads_max, size_t queue_max);
+/* While it is held no job begins; those that wait do when it is released. */
+void pool_hold(struct pool *pool);
+void pool_release(struct pool *pool);
+/* No job is running or has a `done` to come. Loop thread. */
+bool pool_idle(struct pool *pool);
 /* 0, or -1 with ERR_BUSY when QUEUE_MAX jobs wait. */
 int pool_submit(struct pool *pool, struct job *job, void (*run)(struct job *job),
                 void (*done)(struct job *job), struct err *err);

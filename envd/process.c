@@ -16,6 +16,7 @@
 #include "server/base/fd.h"
 #include "server/base/mem.h"
 #include "server/base/str.h"
+#include "server/base/time.h"
 
 struct loop *process_loop;
 struct process *processes;
@@ -195,6 +196,21 @@ static void on_deadline(struct loop_timer *timer)
     watch_deadline(process);
     output_update(process);
     process_check_end(process);
+}
+
+void process_arm(struct process *process, int64_t deadline_mono_ms, int64_t forget_mono_ms)
+{
+    int64_t now = time_mono_ms();
+
+    if (deadline_mono_ms > 0)
+        loop_timer_set(process_loop, &process->deadline, deadline_mono_ms - now, on_deadline);
+    if (forget_mono_ms > 0)
+        loop_timer_set(process_loop, &process->forget, forget_mono_ms - now, on_forget);
+}
+
+void process_drop(struct process *process)
+{
+    process_free(process);
 }
 
 static const char *signal_name(int signo, char *room, size_t size)

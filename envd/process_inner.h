@@ -46,6 +46,7 @@ struct process {
     bool done;       /* ended */
     bool forgotten;  /* ended, and found no more; only its last watchers keep it */
     struct process_end end;
+    uint32_t number; /* in a state that is handed over (process_handover.h) */
 };
 
 extern struct loop *process_loop;
@@ -59,6 +60,8 @@ void strv_free(char **strings);
 void input_init(struct process *process, int fd);
 /* Fail what waits and close. */
 void input_shut(struct process *process);
+/* Write what waits. */
+void input_go_on(struct process *process);
 
 /* process_output.c */
 int output_watch(struct process *process, size_t i, int fd, enum process_output kind,
@@ -93,9 +96,16 @@ void ring_append(struct process *process, size_t stream, const uint8_t *data, si
 /* PROCESS has ended: what its rings have to spare is given back. */
 void ring_trim(struct process *process);
 void ring_free(struct process *process);
+/* The bytes that end at END. -1: no memory. */
+int ring_restore(struct process *process, size_t stream, uint64_t end, const uint8_t *data,
+                 size_t len);
 
 /* process.c: an output has come to its end. PROCESS may be gone on return. */
 void process_check_end(struct process *process);
+/* Its timers; 0: none. */
+void process_arm(struct process *process, int64_t deadline_mono_ms, int64_t forget_mono_ms);
+/* Forget one that nobody has seen yet. */
+void process_drop(struct process *process);
 /* Its last watcher left an ended process: free it when it is forgotten. */
 void process_release(struct process *process);
 

@@ -132,3 +132,9 @@ void process_close_stdin(struct process *process)
     if (process->input == NULL)
         close_fd(process);
 }
+
+void input_go_on(struct process *process)
+{
+    if (process->input != NULL)
+        pump(process);
+}

@@ -127,3 +127,16 @@ void ring_free(struct process *process)
     for (size_t i = 0; i < array_size(process->streams); i++)
         resize(&process->streams[i].ring, 0);
 }
+
+int ring_restore(struct process *process, size_t stream, uint64_t end, const uint8_t *data,
+                 size_t len)
+{
+    struct ring *ring = &process->streams[stream].ring;
+
+    ring->end = end - len;
+    resize(ring, len);
+    if (ring->cap < len)
+        return -1;
+    ring_write(ring, data, len);
+    return 0;
+}

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "envd/upgrade.h"
 #include "server/base/mem.h"
 #include "server/base/str.h"
 
@@ -46,7 +47,7 @@ static const struct route routes[] = {
     {"POST", "/collapse", ROUTE_PLATFORM, 0, NULL, NULL, NULL},
     {"POST", "/fsfreeze", ROUTE_PLATFORM, 0, NULL, NULL, NULL},
     {"POST", "/fsthaw", ROUTE_PLATFORM, 0, NULL, NULL, NULL},
-    {"POST", "/upgrade", ROUTE_PLATFORM, 0, NULL, NULL, NULL},
+    {"POST", "/upgrade", ROUTE_PLATFORM, UPGRADE_MAX_BYTES, handle_upgrade, NULL, NULL},
 };
 
 const struct route *route_find(const char *method, const char *path, int *status, char *allow)

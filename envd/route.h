@@ -51,6 +51,9 @@ int handle_health(struct exchange *ex, struct err *err);
 int handle_envs(struct exchange *ex, struct err *err);
 int handle_init(struct exchange *ex, struct err *err);
 
+/* upgrade.c */
+int handle_upgrade(struct exchange *ex, struct err *err);
+
 /* metrics.c, on the loop */
 int handle_metrics(struct exchange *ex, struct err *err);
 
@@ -81,5 +84,7 @@ extern const struct rpc_method rpc_filesystem_watch_dir;
 extern const struct rpc_method rpc_filesystem_create_watcher;
 extern const struct rpc_method rpc_filesystem_get_watcher_events;
 extern const struct rpc_method rpc_filesystem_remove_watcher;
+/* How many polled watchers there are. */
+size_t rpc_watch_count(void);
 
 #endif

@@ -144,10 +144,15 @@ static void on_deadline(struct loop_timer *timer)
     call_unref(call);
 }
 
+void call_arm_deadline_in(struct rpc_call *call, int64_t ms)
+{
+    loop_timer_set(rpc_loop(call), &call->deadline, ms, on_deadline);
+}
+
 void call_arm_deadline(struct rpc_call *call)
 {
     if (call->timeout_ms > 0 && !call->method->owns_timeout)
-        loop_timer_set(rpc_loop(call), &call->deadline, call->timeout_ms, on_deadline);
+        call_arm_deadline_in(call, call->timeout_ms);
 }
 
 static void on_silence(struct loop_timer *timer)
@@ -155,6 +160,11 @@ static void on_silence(struct loop_timer *timer)
     struct rpc_call *call = container_of(timer, struct rpc_call, keepalive);
 
     rpc_send(call, call->method->keepalive);
+}
+
+void call_arm_keepalive(struct rpc_call *call, int64_t ms)
+{
+    loop_timer_set(rpc_loop(call), &call->keepalive, ms, on_silence);
 }
 
 int rpc_send(struct rpc_call *call, const ProtobufCMessage *message)
@@ -171,7 +181,7 @@ int rpc_send(struct rpc_call *call, const ProtobufCMessage *message)
         return -1;
     }
     if (call->method->keepalive != NULL)
-        loop_timer_set(rpc_loop(call), &call->keepalive, call->keepalive_ms, on_silence);
+        call_arm_keepalive(call, call->keepalive_ms);
     return conn_backlog(call->ex->conn) > CONN_OUT_HIGH ? 0 : 1;
 }
 

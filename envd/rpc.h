@@ -27,6 +27,8 @@
 
 struct loop;
 struct rpc_call;
+struct handover_call;
+struct Handover__Call;
 
 /*
  * Fill *RESPONSE with a message on the heap in protobuf-c's own way (every pointer by malloc; it is
@@ -72,6 +74,13 @@ struct rpc_method {
     const ProtobufCMessage *keepalive;
     size_t body_max_bytes; /* 0: RPC_BODY_MAX_BYTES */
     bool owns_timeout;     /* the handler enforces rpc_timeout_ms itself */
+    /*
+     * A call under way for the envd that replaces this one, and from the one before (handover.h).
+     * `save` returns 1 when nothing has been done yet: the request is handled again, as it always
+     * is when there is no `save`. `load` takes charge as `start` does, but sends nothing.
+     */
+    int (*save)(struct rpc_call *call, struct handover_call *out);
+    int (*load)(struct rpc_call *call, const struct Handover__Call *in, struct err *err);
 };
 
 /* ---- The request ---- */

@@ -64,8 +64,20 @@ void call_tell_closed(struct rpc_call *call);
 void call_trim(struct rpc_call *call);
 /* End it when its Connect-Timeout-Ms passes, unless the method does so itself. */
 void call_arm_deadline(struct rpc_call *call);
+void call_arm_deadline_in(struct rpc_call *call, int64_t ms);
 /* rpc_finish with an error. */
 void call_fail(struct rpc_call *call, const struct err *err);
+
+/* The keep-alive event comes after MS of silence. */
+void call_arm_keepalive(struct rpc_call *call, int64_t ms);
+
+/* ---- rpc_handover.c ---- */
+
+/* What a call under way is, into *OUT. 1: nothing has been done for it, handle it again. */
+int call_save(struct rpc_call *call, struct handover_call *out);
+/* The call that IN is, on EX. -1 with *ERR: EX is as it was. */
+int call_load(struct exchange *ex, const struct Handover__Call *in, int64_t deadline_mono_ms,
+              struct err *err);
 
 /* ---- rpc_client_stream.c ---- */
 

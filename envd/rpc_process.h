@@ -11,6 +11,9 @@
 struct process *select_process(const Process__ProcessSelector *selector, bool ended,
                                struct err *err);
 
+/* Bytes that waited for a process in the envd before this one; their sender is not there yet. */
+struct input *input_restore(const uint8_t *data, size_t len);
+
 /* An empty answer of DESC on the heap. */
 ProtobufCMessage *empty_message(const ProtobufCMessageDescriptor *desc);
 

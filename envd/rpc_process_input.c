@@ -1,5 +1,6 @@
 #include <string.h>
 
+#include "envd/process_handover.h"
 #include "envd/route.h"
 #include "envd/rpc.h"
 #include "envd/rpc_process.h"
@@ -76,16 +77,16 @@ static int input_bytes(const Process__ProcessInput *in, const ProtobufCBinaryDat
     return err_set(err, ERR_UNSUPPORTED, "invalid input type: neither stdin nor pty is set");
 }
 
-static struct delivery *delivery_new(struct rpc_call *call, const ProtobufCBinaryData *bytes)
+static struct delivery *delivery_new(struct rpc_call *call, const uint8_t *data, size_t len)
 {
     struct delivery *delivery = mem_zalloc(sizeof(*delivery));
 
     delivery->call = call;
     delivery->input.finished = on_finished;
-    delivery->input.len = bytes->len;
-    delivery->input.data = mem_zalloc(bytes->len + 1);
-    if (bytes->len > 0)
-        memcpy(delivery->input.data, bytes->data, bytes->len);
+    delivery->input.len = len;
+    delivery->input.data = mem_zalloc(len + 1);
+    if (len > 0)
+        memcpy(delivery->input.data, data, len);
     return delivery;
 }
 
@@ -105,7 +106,7 @@ static int send_input(struct rpc_call *call, const ProtobufCMessage *request, st
 
     if (process == NULL || input_bytes(in->input, &bytes, &pty, err) < 0)
         return -1;
-    delivery = delivery_new(call, bytes);
+    delivery = delivery_new(call, bytes->data, bytes->len);
     rpc_set_state(call, delivery);
     if (process_input(process, pty, &delivery->input, err) < 0) {
         rpc_set_state(call, NULL);
@@ -121,6 +122,57 @@ static void send_closed(struct rpc_call *call)
 
     delivery->call = NULL;
     rpc_set_state(call, NULL);
+}
+
+/* ---- Handed over: what waits is the process's; here is who waits for it ---- */
+
+struct input *input_restore(const uint8_t *data, size_t len)
+{
+    return &delivery_new(NULL, data, len)->input;
+}
+
+static int save_delivery(const struct delivery *delivery, Handover__Delivery *out)
+{
+    out->process = process_input_place(&delivery->input, &out->place);
+    return out->process > 0 ? 0 : 1;
+}
+
+static struct delivery *load_delivery(struct rpc_call *call, const Handover__Delivery *in,
+                                      struct err *err)
+{
+    struct input *input = process_input_at(in, err);
+    struct delivery *delivery = input != NULL ? container_of(input, struct delivery, input) : NULL;
+
+    if (delivery != NULL && delivery->call != NULL) {
+        err_set(err, ERR_INVALID, "an input of the state has two senders");
+        return NULL;
+    }
+    if (delivery != NULL)
+        delivery->call = call;
+    return delivery;
+}
+
+static int send_save(struct rpc_call *call, struct handover_call *out)
+{
+    const struct delivery *delivery = rpc_state(call);
+
+    if (delivery == NULL || save_delivery(delivery, &out->delivery) != 0)
+        return 1;
+    out->call.delivery = &out->delivery;
+    return 0;
+}
+
+static int send_load(struct rpc_call *call, const Handover__Call *in, struct err *err)
+{
+    struct delivery *delivery;
+
+    if (in->delivery == NULL)
+        return err_set(err, ERR_INVALID, "a call of the state sends nothing");
+    delivery = load_delivery(call, in->delivery, err);
+    if (delivery == NULL)
+        return -1;
+    rpc_set_state(call, delivery);
+    return 0;
 }
 
 /* ---- StreamInput ---- */
@@ -163,7 +215,7 @@ static int stream_data(struct rpc_call *call, const Process__StreamInputRequest_
     process = process_by_pid(feeder->pid, false, err);
     if (process == NULL || input_bytes(in->input, &bytes, &pty, err) < 0)
         return -1;
-    delivery = delivery_new(call, bytes);
+    delivery = delivery_new(call, bytes->data, bytes->len);
     delivery->stream = true;
     feeder->pending = delivery;
     rpc_pause(call); /* until it is written, which may be at once */
@@ -210,6 +262,44 @@ static void stream_end(struct rpc_call *call)
     rpc_finish(call, &response.base, NULL);
 }
 
+static int stream_save(struct rpc_call *call, struct handover_call *out)
+{
+    const struct feeder *feeder = rpc_state(call);
+
+    if (feeder == NULL)
+        return 0; /* no message has come */
+    out->feeder.pid = feeder->pid;
+    out->feeder.chosen = feeder->chosen;
+    if (feeder->pending != NULL) {
+        if (save_delivery(feeder->pending, &out->delivery) != 0)
+            return 1;
+        out->feeder.pending = &out->delivery;
+    }
+    out->call.feeder = &out->feeder;
+    return 0;
+}
+
+static int stream_load(struct rpc_call *call, const Handover__Call *in, struct err *err)
+{
+    struct feeder *feeder;
+
+    if (in->feeder == NULL)
+        return 0;
+    feeder = feeder_of(call);
+    feeder->pid = in->feeder->pid;
+    feeder->chosen = in->feeder->chosen;
+    if (in->feeder->pending == NULL)
+        return 0;
+    feeder->pending = load_delivery(call, in->feeder->pending, err);
+    if (feeder->pending == NULL) {
+        rpc_set_state(call, NULL);
+        free(feeder);
+        return -1;
+    }
+    feeder->pending->stream = true;
+    return 0;
+}
+
 const struct rpc_method rpc_process_send_input = {
     .service = "process.Process",
     .name = "SendInput",
@@ -219,6 +309,8 @@ const struct rpc_method rpc_process_send_input = {
     .start = send_input,
     .closed = send_closed,
     .body_max_bytes = SEND_MAX_BYTES,
+    .save = send_save,
+    .load = send_load,
 };
 
 const struct rpc_method rpc_process_stream_input = {
@@ -231,4 +323,6 @@ const struct rpc_method rpc_process_stream_input = {
     .end = stream_end,
     .closed = stream_closed,
     .body_max_bytes = SEND_MAX_BYTES,
+    .save = stream_save,
+    .load = stream_load,
 };

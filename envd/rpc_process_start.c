@@ -1,5 +1,6 @@
 #include <string.h>
 
+#include "envd/process_handover.h"
 #include "envd/replay.h"
 #include "envd/route.h"
 #include "envd/rpc.h"
@@ -122,6 +123,43 @@ static struct follower *follower_new(struct rpc_call *call, bool is_start)
     follower->watcher.end = on_end;
     follower->watcher.deadline = is_start ? on_deadline : NULL;
     return follower;
+}
+
+/* ---- Handed over ---- */
+
+static int save(struct rpc_call *call, struct handover_call *out)
+{
+    const struct follower *follower = rpc_state(call);
+
+    if (follower == NULL || follower->watcher.process == NULL)
+        return 1;
+    out->follower.process = process_number(follower->watcher.process);
+    out->follower.is_start = follower->is_start;
+    out->follower.at = out->at;
+    out->follower.n_at = PROCESS_OUTPUTS;
+    memcpy(out->at, follower->watcher.at, sizeof(out->at));
+    out->call.follower = &out->follower;
+    return 0;
+}
+
+static int load(struct rpc_call *call, const Handover__Call *in, struct err *err)
+{
+    struct follower *follower;
+    struct process *process;
+
+    if (in->follower == NULL)
+        return err_set(err, ERR_INVALID, "a stream of the state follows no process");
+    process = process_by_number(in->follower->process, err);
+    if (process == NULL)
+        return -1;
+    follower = follower_new(call, in->follower->is_start);
+    if (process_watch_at(process, &follower->watcher, in->follower->at, in->follower->n_at,
+                         in->held, err) < 0) {
+        free(follower);
+        return -1;
+    }
+    rpc_set_state(call, follower);
+    return 0;
 }
 
 static int check_config(const Process__ProcessConfig *config, struct err *err)
@@ -272,6 +310,8 @@ const struct rpc_method rpc_process_start = {
     .closed = on_closed,
     .keepalive = &start_keepalive.base,
     .owns_timeout = true,
+    .save = save,
+    .load = load,
 };
 
 const struct rpc_method rpc_process_connect = {
@@ -284,4 +324,6 @@ const struct rpc_method rpc_process_connect = {
     .writable = on_writable,
     .closed = on_closed,
     .keepalive = &connect_keepalive.base,
+    .save = save,
+    .load = load,
 };

@@ -236,6 +236,11 @@ static int remove_watcher(struct rpc_call *call, const ProtobufCMessage *request
     return 0;
 }
 
+size_t rpc_watch_count(void)
+{
+    return watchers.count;
+}
+
 static Filesystem__WatchDirResponse__KeepAlive keepalive_event = {
     PROTOBUF_C_MESSAGE_INIT(&filesystem__watch_dir_response__keep_alive__descriptor)};
 static const Filesystem__WatchDirResponse keepalive = {

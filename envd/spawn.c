@@ -14,6 +14,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "envd/clone.h"
 #include "server/base/mem.h"
 
 #define OOM_SCORE_ADJ "100"
@@ -51,6 +52,16 @@ int spawn_init(struct err *err)
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
     return 0;
+}
+
+void spawn_files_limit(struct rlimit *out)
+{
+    *out = files_limit;
+}
+
+void spawn_set_files_limit(const struct rlimit *limit)
+{
+    files_limit = *limit;
 }
 
 /* ---- In the child: async-signal-safe calls only. glibc's setuid() and its kin signal all threads
@@ -243,16 +254,6 @@ static void explain(const struct child *child, struct err *err)
     err_set(err, ERR_INVALID, "%s%s%.300s: %s", child->step, cwd ? " " : "",
             cwd ? child->spawn->cwd : "", words);
 }
-
-#ifdef __SANITIZE_THREAD__
-/*
- * The thread sanitizer takes clone for a fork and notes that in memory, which here is the parent's:
- * from then on it would miss locks and end the process at the next thread. libc's other name for
- * it passes by.
- */
-int __clone(int (*fn)(void *arg), void *stack, int flags, void *arg, ...);
-#define clone __clone
-#endif
 
 pid_t spawn_run(const struct spawn *spawn, struct err *err)
 {

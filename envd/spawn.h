@@ -31,6 +31,10 @@ struct spawn {
 /* Remember the limits that children get back, then raise those of envd itself. Once. */
 int spawn_init(struct err *err);
 
+/* The limit of descriptors that children get. After spawn_init. */
+void spawn_files_limit(struct rlimit *out);
+void spawn_set_files_limit(const struct rlimit *limit);
+
 /* Returns the pid, or -1 with *ERR: what could not be done, as "chdir /x: no such file …". */
 pid_t spawn_run(const struct spawn *spawn, struct err *err);
 
