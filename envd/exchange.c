@@ -38,6 +38,5 @@ void exchange_unref(struct exchange *ex)
         return;
     exchange_trim(ex);
     settings_unref(ex->settings);
-    free(ex->blocking);
     free(ex);
 }

@@ -28,6 +28,7 @@ struct http_server {
     struct loop_io listener;
     struct loop_timer accept_again; /* after running out of descriptors */
     size_t connections;
+    size_t transfers;    /* requests in the hands of blocking handlers, parked ones too */
     struct buf spare_in; /* http_buffers.c */
     struct buf spare_out;
     struct loop_timer idle;
@@ -40,7 +41,7 @@ enum conn_state {
     CONN_HEAD,    /* between requests, or in a head */
     CONN_BODY,    /* collecting, or streaming to, a loop handler's body */
     CONN_HANDLER, /* a loop handler has the request */
-    CONN_WORKER,  /* a worker thread owns the connection */
+    CONN_WORKER,  /* a worker thread has it, or it is parked: http_worker.c */
     CONN_DRAIN,   /* answered; the rest of the body is discarded */
     CONN_LINGER,  /* answered; reading until the client closes, so that it gets the answer */
     CONN_CLOSED,
@@ -69,14 +70,6 @@ struct conn {
 
 #define ANSWER_HEADERS_MAX_BYTES (64 << 10)
 
-/* A blocking handler at work. */
-struct blocking {
-    struct job job;
-    struct exchange *ex;
-    int rc;
-    struct err err;
-};
-
 /* Small on purpose: ten thousand of them stay open for idle streams. */
 struct exchange {
     unsigned refs;     /* loop thread */
@@ -97,10 +90,9 @@ struct exchange {
     bool ended;
     bool chunked;              /* the answer */
     int64_t left;              /* of a counted answer */
-    bool broken;               /* a blocking handler's connection is not usable any more */
     struct buf answer_headers; /* "Name: value\r\n" each, until the head is out */
 
-    struct blocking *blocking; /* NULL: not a blocking handler */
+    struct transfer *transfer; /* NULL: not a blocking handler */
 
     /* Loop handlers that stream; all may be NULL. */
     void *owner;
@@ -159,9 +151,5 @@ void exchange_dispatch(struct exchange *ex);
 void exchange_body_done(struct exchange *ex);
 /* The body passes its maximum: refuse it. */
 void exchange_too_large(struct exchange *ex);
-
-/* ---- http_blocking.c ---- */
-
-void exchange_run_blocking(struct job *job);
 
 #endif

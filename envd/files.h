@@ -14,7 +14,6 @@
 #include "envd/user.h"
 
 #define FILES_PATH_MAX_BYTES 16384 /* of the query value; the kernel takes 4095 */
-#define FILES_BUFFER_BYTES (1 << 20)
 
 struct files_request {
     struct buf path; /* the decoded query value; "" when there is none */

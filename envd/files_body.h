@@ -11,23 +11,30 @@
 #include <zlib.h>
 
 #include "envd/http.h"
+#include "envd/scratch.h"
+
+#define FILES_BODY_GZIP_MAX 64 /* packed bodies at once: each keeps 44 KiB; more are refused */
 
 struct files_body {
     struct exchange *ex;
     bool gzip;
     bool member_ended; /* gzip: between members, the only place where the body may end */
     z_stream stream;
-    unsigned char *packed; /* gzip: bytes as they came */
+    struct scratch unpacked; /* gzip: while the handler runs */
 };
 
-/* By the request's Content-Encoding: none, identity or gzip; else ERR_INVALID. */
+/* By the request's Content-Encoding: none, identity or gzip; else ERR_INVALID. ERR_BUSY. */
 int files_body_init(struct files_body *body, struct exchange *ex, struct err *err);
 void files_body_clear(struct files_body *body);
 
-/* Up to LEN bytes; 0 at the end; -1 with *ERR (http_body_read's, or ERR_INVALID: bad gzip). */
-ssize_t files_body_read(struct files_body *body, void *data, size_t len, struct err *err);
+/* As http_body_take; also ERR_INVALID for bad gzip. */
+ssize_t files_body_take(struct files_body *body, const char **data, struct err *err);
+/* The handler returns: what only a running one needs is given back. */
+void files_body_rest(struct files_body *body);
 
 /* How long it will be: Content-Length of a body that is not packed, else -1. */
 int64_t files_body_length(const struct files_body *body);
+/* As http_body_spliceable; 0 for a packed body. */
+uint64_t files_body_spliceable(const struct files_body *body);
 
 #endif

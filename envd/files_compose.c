@@ -29,20 +29,30 @@ static void compose_clear(struct compose *compose)
     free(compose->destination);
 }
 
-static json_t *read_body(struct exchange *ex, struct err *err)
+static void body_free(void *state)
 {
-    _cleanup_(buf_clear) struct buf body;
-    char data[16384];
+    buf_clear(state);
+    free(state);
+}
+
+/* The request's body, kept while it is on its way. 0, HTTP_AGAIN, -1. */
+static int read_body(struct exchange *ex, struct buf **out, struct err *err)
+{
+    struct buf *body = http_kept(ex);
+    const char *data;
     ssize_t len;
 
-    buf_init(&body, COMPOSE_MAX_BYTES);
-    while ((len = http_body_read(ex, data, sizeof(data), err)) > 0) {
-        if (buf_add(&body, data, (size_t)len) < 0) {
-            err_set(err, ERR_INVALID, "the request is larger than %d bytes", COMPOSE_MAX_BYTES);
-            return NULL;
-        }
+    if (body == NULL) {
+        body = mem_zalloc(sizeof(*body));
+        buf_init(body, COMPOSE_MAX_BYTES);
+        http_keep(ex, body, body_free);
     }
-    return len < 0 ? NULL : json_parse_object(buf_str(&body), body.len, err);
+    while ((len = http_body_take(ex, &data, err)) > 0)
+        if (buf_add(body, data, (size_t)len) < 0)
+            return err_set(err, ERR_INVALID, "the request is larger than %d bytes",
+                           COMPOSE_MAX_BYTES);
+    *out = body;
+    return (int)len;
 }
 
 /* Every source is a regular file, and none is the destination. */
@@ -138,11 +148,16 @@ static int compose_files(const struct compose *compose, struct err *err)
 
 int handle_files_compose(struct exchange *ex, struct err *err)
 {
-    _cleanup_json_ json_t *json = read_body(ex, err);
+    _cleanup_json_ json_t *json = NULL;
     _cleanup_(compose_clear) struct compose compose = {0};
     _cleanup_free_ char *name = NULL;
+    struct buf *body = NULL;
     json_t *answer;
+    int rc = read_body(ex, &body, err);
 
+    if (rc < 0)
+        return rc;
+    json = json_parse_object(buf_str(body), body->len, err);
     if (json == NULL || read_request(ex, json, &compose, err) < 0 ||
         compose_files(&compose, err) < 0)
         return -1;

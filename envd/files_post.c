@@ -5,6 +5,7 @@
 #include "envd/files.h"
 #include "envd/files_body.h"
 #include "envd/files_meta.h"
+#include "envd/files_pipe.h"
 #include "envd/multipart.h"
 #include "envd/route.h"
 #include "envd/upload.h"
@@ -13,7 +14,9 @@
 #include "server/base/str.h"
 
 #define PART_NAME "file"
+#define SPLICE_MIN_BYTES (256 << 10) /* of a body: below, a pipe costs more than a copy */
 
+/* An upload on its way; kept while the client is slow. */
 struct post {
     struct exchange *ex;
     struct files_request request;
@@ -25,10 +28,14 @@ struct post {
     bool writing;    /* `upload` is open */
     bool skipping;   /* a part that is no file */
     struct upload upload;
+    bool multipart;
+    struct multipart parser;
+    struct files_pipe pipe; /* while the handler runs */
 };
 
-static void post_clear(struct post *post)
+static void post_free(void *state)
 {
+    struct post *post = state;
     size_t at = 0;
     void *path;
 
@@ -39,9 +46,11 @@ static void post_clear(struct post *post)
     map_clear(&post->done);
     free(post->path);
     json_decref(post->written);
+    multipart_clear(&post->parser);
     files_body_clear(&post->body);
     files_meta_clear(&post->meta);
     files_request_clear(&post->request);
+    free(post);
 }
 
 /* Start the file that PATH, as the client gave it, means. */
@@ -123,35 +132,43 @@ static int part_end(void *arg, struct err *err)
     return post->skipping ? 0 : file_end(post, err);
 }
 
-static int receive_multipart(struct post *post, const char *content_type, struct err *err)
+/* 0 at the end of the body, HTTP_AGAIN, -1. */
+static int receive_multipart(struct post *post, struct err *err)
 {
-    static const struct multipart_events events = {part_begin, part_data, part_end};
-    _cleanup_free_ char *data = mem_zalloc(FILES_BUFFER_BYTES);
-    _cleanup_(multipart_clear) struct multipart parser = {0};
+    const char *data;
     ssize_t len;
 
-    if (multipart_init(&parser, content_type, &events, post, err) < 0)
-        return -1;
-    while ((len = files_body_read(&post->body, data, FILES_BUFFER_BYTES, err)) > 0)
-        if (multipart_feed(&parser, data, (size_t)len, err) < 0)
+    while ((len = files_body_take(&post->body, &data, err)) > 0)
+        if (multipart_feed(&post->parser, data, (size_t)len, err) < 0)
             return -1;
-    return len < 0 ? -1 : multipart_finish(&parser, err);
+    return len < 0 ? (int)len : multipart_finish(&post->parser, err);
+}
+
+/* Some bytes from the socket to the file. > 0, 0 at the end, HTTP_AGAIN, -1. */
+static ssize_t move_some(struct post *post, struct err *err)
+{
+    const char *data;
+    ssize_t len;
+
+    if (files_body_spliceable(&post->body) >= SPLICE_MIN_BYTES && files_pipe_open(&post->pipe)) {
+        len = http_body_splice(post->ex, post->pipe.in, FILES_PIPE_BYTES, err);
+        if (len > 0 && upload_write_pipe(&post->upload, post->pipe.out, (size_t)len, err) < 0)
+            return -1;
+        return len;
+    }
+    len = files_body_take(&post->body, &data, err);
+    if (len > 0 && upload_write(&post->upload, data, (size_t)len, err) < 0)
+        return -1;
+    return len;
 }
 
 static int receive_raw(struct post *post, struct err *err)
 {
-    _cleanup_free_ char *data = NULL;
     ssize_t len;
 
-    if (!post->request.has_path)
-        return err_set(err, ERR_INVALID, "path query parameter is required for raw body upload");
-    if (file_begin(post, buf_str(&post->request.path), files_body_length(&post->body), err) < 0)
-        return -1;
-    data = mem_zalloc(FILES_BUFFER_BYTES);
-    while ((len = files_body_read(&post->body, data, FILES_BUFFER_BYTES, err)) > 0)
-        if (upload_write(&post->upload, data, (size_t)len, err) < 0)
-            return -1;
-    return len < 0 ? -1 : file_end(post, err);
+    while ((len = move_some(post, err)) > 0)
+        ;
+    return len < 0 ? (int)len : file_end(post, err);
 }
 
 /* The media type of CONTENT_TYPE is WORD. */
@@ -160,31 +177,61 @@ static bool is_type(const char *content_type, const char *word)
     return mem_is_nocase(content_type, strcspn(content_type, "; \t"), word);
 }
 
-static int receive(struct post *post, struct err *err)
+/* Which kind of body it is, by its type. */
+static int begin_body(struct post *post, struct err *err)
 {
+    static const struct multipart_events events = {part_begin, part_data, part_end};
     const char *type = http_header(post->ex, "content-type");
 
     if (type == NULL)
         type = "";
-    if (is_type(type, "multipart/form-data"))
-        return receive_multipart(post, type, err);
-    if (is_type(type, "application/octet-stream"))
-        return receive_raw(post, err);
-    return err_set(err, ERR_INVALID,
-                   "unsupported content type: %.200s, expected multipart/form-data or "
-                   "application/octet-stream",
-                   type);
+    post->multipart = is_type(type, "multipart/form-data");
+    if (post->multipart)
+        return multipart_init(&post->parser, type, &events, post, err);
+    if (!is_type(type, "application/octet-stream"))
+        return err_set(err, ERR_INVALID,
+                       "unsupported content type: %.200s, expected multipart/form-data or "
+                       "application/octet-stream",
+                       type);
+    if (!post->request.has_path)
+        return err_set(err, ERR_INVALID, "path query parameter is required for raw body upload");
+    return file_begin(post, buf_str(&post->request.path), files_body_length(&post->body), err);
+}
+
+static struct post *post_new(struct exchange *ex)
+{
+    struct post *post = mem_zalloc(sizeof(*post));
+
+    post->ex = ex;
+    map_init(&post->done);
+    post->written = json_array();
+    http_keep(ex, post, post_free);
+    return post;
+}
+
+static int begin(struct post *post, struct err *err)
+{
+    if (files_request_init(post->ex, "write", &post->request, err) < 0 ||
+        files_meta_read(post->ex, &post->meta, err) < 0 ||
+        files_body_init(&post->body, post->ex, err) < 0)
+        return -1;
+    return begin_body(post, err);
 }
 
 int handle_files_post(struct exchange *ex, struct err *err)
 {
-    _cleanup_(post_clear) struct post post = {.ex = ex};
+    struct post *post = http_kept(ex);
+    int rc;
 
-    map_init(&post.done);
-    post.written = json_array();
-    if (files_request_init(ex, "write", &post.request, err) < 0 ||
-        files_meta_read(ex, &post.meta, err) < 0 || files_body_init(&post.body, ex, err) < 0 ||
-        receive(&post, err) < 0)
-        return -1;
-    return http_send_json(ex, 200, steal_ptr(&post.written), err);
+    if (post == NULL) {
+        post = post_new(ex);
+        if (begin(post, err) < 0)
+            return -1;
+    }
+    rc = post->multipart ? receive_multipart(post, err) : receive_raw(post, err);
+    files_pipe_close(&post->pipe);
+    files_body_rest(&post->body);
+    if (rc < 0)
+        return rc;
+    return http_send_json(ex, 200, steal_ptr(&post->written), err);
 }

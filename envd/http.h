@@ -6,11 +6,13 @@
  *   loop      runs on the loop thread once the whole, bounded body is there. Never blocks. Answers
  *             with http_reply* before it returns, or later on the loop.
  *   blocking  runs on a worker thread right after the head was read. The connection belongs to
- *             that thread until the handler returns: it reads the body and writes the answer with
- *             straight-line calls (http_body_read, http_begin, http_write, http_send_file,
- *             http_end). Each call waits at most HTTP_IDLE_TIMEOUT_MS for the peer to move.
- *             What it leaves unread of the body is drained, or the connection closed. When it
- *             returns -1 without having begun an answer, *err is sent.
+ *             that thread while it runs: it reads the body and writes the answer. A call that has
+ *             to wait for the peer returns HTTP_AGAIN; the handler passes that on, the connection
+ *             waits on the loop without a thread, and the handler is called again when the peer
+ *             has moved. What it wants to remember is its state (http_keep). A peer that does not
+ *             move for HTTP_IDLE_TIMEOUT_MS is cut off. What the handler leaves unread of the body
+ *             is drained, or the connection closed. When it returns -1 without having begun an
+ *             answer, *err is sent.
  *
  * Before any handler: the head is checked (REQUEST_HEAD_MAX_BYTES; refused with 400 and close:
  * Content-Length with Transfer-Encoding, repeated Host or Content-Length, obs-fold, a missing
@@ -85,21 +87,39 @@ void http_reply_err(struct exchange *ex, const struct err *err);
 
 /* ---- Blocking handlers (worker thread) ---- */
 
+#define HTTP_AGAIN (-2) /* neither done nor failed: return it */
+
+/* What the handler kept at an earlier call of this request; NULL at the first. */
+void *http_kept(const struct exchange *ex);
+/* Keep STATE to the end of the request, however it ends; DROP then runs on a worker. */
+void http_keep(struct exchange *ex, void *state, void (*drop)(void *state));
+
 /*
- * Up to LEN bytes of the decoded body (chunked or by length). > 0 bytes, 0 at the end of the body,
- * -1 with *ERR: ERR_INVALID (bad framing), ERR_TIMEOUT, ERR_INTERNAL with detail (peer gone). Sends
- * "100 Continue" by itself when the client waits for it.
+ * The next bytes of the decoded body (chunked or by length), borrowed until the next call or the
+ * handler's return. > 0 bytes at *DATA, 0 at the end of the body, HTTP_AGAIN, -1 with *ERR:
+ * ERR_INVALID (bad framing), ERR_INTERNAL with detail (peer gone). Sends "100 Continue" by itself
+ * when the client waits for it.
  */
-ssize_t http_body_read(struct exchange *ex, void *data, size_t len, struct err *err);
+ssize_t http_body_take(struct exchange *ex, const char **data, struct err *err);
+/* How many bytes http_body_splice could move: none are in memory, and the length is known. */
+uint64_t http_body_spliceable(const struct exchange *ex);
+/* The same into the empty pipe PIPE_FD, at most MAX bytes. */
+ssize_t http_body_splice(struct exchange *ex, int pipe_fd, size_t max, struct err *err);
+
 /*
- * Send status line and headers. LENGTH >= 0: Content-Length, exactly that many bytes must follow.
- * LENGTH -1: chunked. CONTENT_TYPE NULL: none.
+ * Status line and headers. LENGTH >= 0: Content-Length, exactly that many bytes must follow.
+ * LENGTH -1: chunked. CONTENT_TYPE NULL: none. This and http_write only add to what is to be sent.
  */
 int http_begin(struct exchange *ex, int status, const char *content_type, int64_t length,
                struct err *err);
 int http_write(struct exchange *ex, const void *data, size_t len, struct err *err);
-/* LEN bytes of the file FD from OFFSET by sendfile(2). -1 also when the file gets shorter. */
-int http_send_file(struct exchange *ex, int fd, int64_t offset, int64_t len, struct err *err);
+/* Send what was written. 0, HTTP_AGAIN, -1. A handler that writes much calls it in between. */
+int http_flush(struct exchange *ex, struct err *err);
+/*
+ * *LEN bytes of the file FD from *OFFSET by sendfile(2); both move on. 0, HTTP_AGAIN (call again
+ * with the same variables), -1 also when the file got shorter.
+ */
+int http_send_file(struct exchange *ex, int fd, int64_t *offset, int64_t *len, struct err *err);
 /* End of the body. After -1 from any of these the connection is closed, nothing more is sent. */
 int http_end(struct exchange *ex, struct err *err);
 /* Head, body and end in one call. */

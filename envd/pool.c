@@ -117,19 +117,17 @@ static int add_thread(struct pool *pool)
     return rc;
 }
 
-int pool_submit(struct pool *pool, struct job *job, void (*run)(struct job *job),
-                void (*done)(struct job *job), struct err *err)
+/* Add JOB to the queue, which may hold QUEUE_MAX before. Returns false when it is not taken. */
+static bool enqueue(struct pool *pool, struct job *job, size_t queue_max)
 {
     bool full;
 
     job->pool = pool;
-    job->run = run;
-    job->done = done;
     job->next = NULL;
     pthread_mutex_lock(&pool->lock);
-    full = pool->waiting >= pool->queue_max;
+    full = pool->waiting >= queue_max;
     if (!full && pool->idle <= pool->waiting && pool->threads < pool->threads_max)
-        full = add_thread(pool) != 0 && pool->threads == 0;
+        full = add_thread(pool) != 0 && pool->threads == 0 && queue_max != SIZE_MAX;
     if (!full) {
         *pool->last = job;
         pool->last = &job->next;
@@ -138,7 +136,35 @@ int pool_submit(struct pool *pool, struct job *job, void (*run)(struct job *job)
         pthread_cond_signal(&pool->wake);
     }
     pthread_mutex_unlock(&pool->lock);
-    return full ? err_set(err, ERR_BUSY, "too many file operations are waiting") : 0;
+    return !full;
+}
+
+int pool_submit(struct pool *pool, struct job *job, void (*run)(struct job *job),
+                void (*done)(struct job *job), struct err *err)
+{
+    job->run = run;
+    job->done = done;
+    if (!enqueue(pool, job, pool->queue_max))
+        return err_set(err, ERR_BUSY, "too many file operations are waiting");
+    return 0;
+}
+
+void pool_resubmit(struct pool *pool, struct job *job, void (*run)(struct job *job),
+                   void (*done)(struct job *job))
+{
+    job->run = run;
+    job->done = done;
+    enqueue(pool, job, SIZE_MAX);
+}
+
+size_t pool_waiting(struct pool *pool)
+{
+    size_t waiting;
+
+    pthread_mutex_lock(&pool->lock);
+    waiting = pool->waiting;
+    pthread_mutex_unlock(&pool->lock);
+    return waiting;
 }
 
 void pool_hold(struct pool *pool)

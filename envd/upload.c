@@ -185,6 +185,42 @@ int upload_write(struct upload *up, const void *data, size_t len, struct err *er
     return 0;
 }
 
+/* The file takes no pages from a pipe: through memory then. */
+static int copy_pipe(struct upload *up, int pipe_fd, size_t len, struct err *err)
+{
+    char data[16384];
+
+    while (len > 0) {
+        ssize_t n = read(pipe_fd, data, len < sizeof(data) ? len : sizeof(data));
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return upload_fail(up, "writing file", n < 0 ? errno : EIO, err);
+        if (upload_write(up, data, (size_t)n, err) < 0)
+            return -1;
+        len -= (size_t)n;
+    }
+    return 0;
+}
+
+int upload_write_pipe(struct upload *up, int pipe_fd, size_t len, struct err *err)
+{
+    while (len > 0) {
+        ssize_t n = splice(pipe_fd, NULL, up->fd, NULL, len, SPLICE_F_MOVE);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EINVAL)
+            return copy_pipe(up, pipe_fd, len, err);
+        if (n <= 0)
+            return upload_fail(up, "writing file", n < 0 ? errno : EIO, err);
+        up->written_bytes += n;
+        len -= (size_t)n;
+    }
+    return 0;
+}
+
 int upload_append(struct upload *up, int fd, struct err *err)
 {
     bool by_range = true;

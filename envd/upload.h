@@ -47,6 +47,8 @@ struct upload {
 int upload_begin(struct upload *up, const char *path, const struct fs_owner *owner,
                  int64_t expected_bytes, struct err *err);
 int upload_write(struct upload *up, const void *data, size_t len, struct err *err);
+/* Append the LEN bytes that are in the pipe PIPE_FD. On -1 some may be left in it. */
+int upload_write_pipe(struct upload *up, int pipe_fd, size_t len, struct err *err);
 /* Append all of the regular file FD, without a copy through memory where the kernel can. */
 int upload_append(struct upload *up, int fd, struct err *err);
 /* Put the file in its place, with exactly META as its metadata. */
