@@ -28,6 +28,17 @@ BIG = int(os.environ.get("ENVD_BIG_MIB", "200")) << 20
 passed = failed = 0
 
 
+ENVD_PID = None
+SANITIZED = "asan" in ENVD or "tsan" in ENVD
+
+
+def memory(pid):
+    """Private memory of a process in KiB."""
+    with open(f"/proc/{pid}/smaps_rollup") as f:
+        rows = dict(line.split(":", 1) for line in f if line[:7] == "Private")
+    return sum(int(value.split()[0]) for value in rows.values())
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -615,6 +626,92 @@ def test_parallel():
     same("parallel", errors, [])
 
 
+def start_upload(path, size, first, kind="raw"):
+    """An upload that has sent FIRST of its SIZE bytes."""
+    s = socket.create_connection(("127.0.0.1", PORT), timeout=30)
+    head, tail = b"", b""
+    content_type, more = "application/octet-stream", ""
+    if kind == "form":
+        head = b'--bOuNd\r\nContent-Disposition: form-data; name="file"\r\n\r\n'
+        tail = b"\r\n--bOuNd--\r\n"
+        content_type = "multipart/form-data; boundary=bOuNd"
+    framing = f"Content-Length: {len(head) + size + len(tail)}"
+    s.sendall(f"POST /files?path={quote(path)} HTTP/1.1\r\nHost: x\r\n{more}"
+              f"Content-Type: {content_type}\r\n{framing}\r\n\r\n".encode() + head + first)
+    return s, tail
+
+
+def answer_of(sock):
+    response = http.client.HTTPResponse(sock, method="POST")
+    response.begin()
+    return response.status, response.read()
+
+
+def test_slow_clients():
+    """200 slow uploads and 100 downloads that nobody reads: others do not notice."""
+    count, size = 200, 300000
+    before = memory(ENVD_PID)
+    data = make("slow.bin", os.urandom(8 << 20))
+    slow = [start_upload(at("slow", str(i)), size, b"a" * 1000, "form" if i % 2 else "raw")
+            for i in range(count)]
+    readers = [socket.create_connection(("127.0.0.1", PORT), timeout=30) for _ in range(100)]
+    for s in readers:
+        s.sendall(f"GET /files?path={quote(data)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    time.sleep(0.3)
+    began = time.monotonic()
+    fast = os.urandom(1 << 20)
+    for i in range(10):
+        same("fast beside slow", (put(at("fast"), fast).status, get(at("fast")).body == fast),
+             (200, True))
+    took = time.monotonic() - began
+    check("slow clients hold nobody up", took < 5, took)
+    grown = memory(ENVD_PID) - before
+    print(f"300 slow clients: 10 fast ones took {took:.2f} s, {grown} KiB more memory")
+    check("slow clients cost little memory", SANITIZED or grown < 8192, grown)
+    for step in range(3):
+        for s, _ in slow:
+            s.sendall(bytes([98 + step]) * ((size - 1000) // 3))
+    answers = []
+    for s, tail in slow:
+        s.sendall(b"z" * (size - 1000 - (size - 1000) // 3 * 3) + tail)
+        answers.append(answer_of(s)[0])
+        s.close()
+    same("slow uploads end well", set(answers), {200})
+    third = (size - 1000) // 3
+    want = b"a" * 1000 + b"".join(bytes([98 + step]) * third for step in range(3))
+    want += b"z" * (size - len(want))
+    check("slow contents", all(content(at("slow", str(i))) == want for i in range(count)))
+    for s in readers[:50]:
+        s.close() # midway
+    want = content(data)
+    for s in readers[50:60]:
+        response = http.client.HTTPResponse(s)
+        response.begin()
+        check("slow download", response.read() == want)
+    for s in readers:
+        s.close()
+
+
+def test_too_many_transfers():
+    slow = [start_upload(at("many-slow"), 100, b"1")[0] for _ in range(512)]
+    a = None
+    for _ in range(50): # the last of them may not have been read yet
+        a = put(at("one-more"), b"x")
+        if a.status != 200:
+            break
+        time.sleep(0.05)
+    same("one transfer too many", (a.status, a.json["code"]), (503, 503))
+    for s in slow:
+        s.close()
+    for _ in range(100):
+        a = put(at("one-more"), b"x")
+        if a.status == 200:
+            break
+        time.sleep(0.05)
+    same("room again", a.status, 200)
+    check("none of them is there", not os.path.exists(at("many-slow")))
+
+
 def test_metrics():
     a = ask("GET", "/metrics")
     same("metrics", a.status, 200)
@@ -853,12 +950,15 @@ def test_signatures():
 TESTS = [test_stat, test_links, test_make_dir, test_list, test_many, test_move, test_remove,
          test_get, test_ranges, test_encoding, test_raw, test_gzip_body, test_multipart,
          test_metadata, test_cut_upload, test_no_space, test_compose, test_big, test_parallel,
+         test_slow_clients, test_too_many_transfers,
          test_metrics, test_watch, test_watch_recursive, test_watch_errors, test_watch_polled,
          test_signatures]
 
 
 def start_envd(*args):
+    global ENVD_PID
     envd = subprocess.Popen([ENVD, *args])
+    ENVD_PID = ENVD_PID or envd.pid
     for _ in range(200):
         try:
             if ask("GET", "/health").status == 204:
