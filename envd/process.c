@@ -140,6 +140,7 @@ static void process_free(struct process *process)
         process->next->link = process->link;
     loop_timer_stop(process_loop, &process->deadline);
     loop_timer_stop(process_loop, &process->forget);
+    loop_timer_stop(process_loop, &process->hold.timer);
     output_close(process);
     input_shut(process);
     ring_free(process);
@@ -168,6 +169,13 @@ static void on_forget(struct loop_timer *timer)
     forget(container_of(timer, struct process, forget));
 }
 
+/* How long an ended process can be connected to. */
+static int64_t keep_ended_ms(const struct process *process)
+{
+    return process->hold.on && process->hold.ms > PROCESS_KEEP_ENDED_MS ? process->hold.ms
+                                                                        : PROCESS_KEEP_ENDED_MS;
+}
+
 static void finish(struct process *process)
 {
     process->done = true;
@@ -175,7 +183,8 @@ static void finish(struct process *process)
     output_finish(process);
     input_shut(process);
     process->master = -1;
-    loop_timer_set(process_loop, &process->forget, PROCESS_KEEP_ENDED_MS, on_forget);
+    loop_timer_set(process_loop, &process->forget, keep_ended_ms(process), on_forget);
+    hold_update(process);
     watch_end(process);
     ring_trim(process);
 }

@@ -144,6 +144,19 @@ size_t process_ranges(const struct process *process, struct process_range out[PR
  */
 void process_watch(struct process *process, struct watcher *watcher, const uint64_t *from);
 void process_unwatch(struct watcher *watcher);
+
+/*
+ * A reader that must lose nothing, even what is on its way to it when its connection breaks: from
+ * now on no byte from FROM on (NULL: from here) is dropped before it is acknowledged; reading waits
+ * instead. Ends MS after the last watcher left, unless one came back. One hold a process.
+ */
+void process_hold(struct process *process, int64_t ms, const uint64_t *from);
+/*
+ * Bytes before AT (PROCESS_FROM_NOW: nothing new of that output) have been received. ERR_INVALID
+ * for bytes that never were; the past and a process without a hold are fine.
+ */
+int process_acknowledge(struct process *process, const uint64_t at[PROCESS_OUTPUTS],
+                        struct err *err);
 /* It takes more. May call everything WATCHER has; it may be gone on return. */
 void process_watcher_ready(struct watcher *watcher);
 

@@ -14,6 +14,13 @@ struct stream {        /* an output of a process */
     enum process_output kind;
 };
 
+struct hold { /* process_hold */
+    bool on;
+    uint64_t at[PROCESS_OUTPUTS]; /* acknowledged */
+    int64_t ms;
+    struct loop_timer timer; /* set while there is no watcher */
+};
+
 struct process {
     struct process *next;
     struct process **link;
@@ -38,6 +45,7 @@ struct process {
     bool close_input; /* when nothing waits any more */
 
     struct watcher *watchers;
+    struct hold hold;
     unsigned busy; /* calls on the stack that still need it */
     struct loop_timer deadline;
     struct loop_timer forget;
@@ -83,6 +91,9 @@ void watch_deliver(struct process *process, size_t stream, const uint8_t *data, 
 void watch_deadline(struct process *process);
 /* PROCESS has ended: those who have all of it hear so, the others when they have. */
 void watch_end(struct process *process);
+
+/* process_hold.c: a watcher came or left. */
+void hold_update(struct process *process);
 
 /* process_ring.c */
 /*

@@ -27,7 +27,8 @@ static struct process *oldest_ended(void)
     struct process *oldest = NULL;
 
     for (struct process *p = processes; p != NULL; p = p->next) {
-        if (p->done && p->watchers == NULL && (p->streams[0].ring.cap | p->streams[1].ring.cap))
+        if (p->done && p->watchers == NULL && !p->hold.on &&
+            (p->streams[0].ring.cap | p->streams[1].ring.cap))
             oldest = p;
     }
     return oldest;
@@ -93,7 +94,7 @@ size_t ring_make_room(struct process *process, size_t stream, uint64_t keep, siz
     struct ring *ring = &process->streams[stream].ring;
     size_t kept = (size_t)(ring->end - keep), room;
 
-    if (kept == 0)
+    if (kept == 0 && !process->hold.on)
         return want; /* nobody is behind: what does not fit is not kept */
     if (ring->cap < kept + want)
         grow(ring, kept + want, process->replay_bytes);

@@ -17,6 +17,7 @@ void process_watch(struct process *process, struct watcher *watcher, const uint6
     if (watcher->next != NULL)
         watcher->next->link = &watcher->next;
     process->watchers = watcher;
+    hold_update(process);
 }
 
 static void unlink_watcher(struct watcher *watcher)
@@ -24,6 +25,7 @@ static void unlink_watcher(struct watcher *watcher)
     *watcher->link = watcher->next;
     if (watcher->next != NULL)
         watcher->next->link = watcher->link;
+    hold_update(watcher->process);
     watcher->process = NULL;
     watcher->next = NULL;
 }
@@ -122,6 +124,8 @@ uint64_t watch_oldest(const struct process *process, size_t stream)
 {
     uint64_t oldest = process->streams[stream].ring.end;
 
+    if (process->hold.on && process->hold.at[stream] < oldest)
+        oldest = process->hold.at[stream];
     for (const struct watcher *w = process->watchers; w != NULL; w = w->next) {
         if (w->at[stream] < oldest)
             oldest = w->at[stream];

@@ -79,6 +79,38 @@ int replay_parse(const char *text, struct replay *out, struct err *err)
     return 0;
 }
 
+int replay_hold_parse(const char *text, int64_t *ms, struct err *err)
+{
+    uint64_t seconds;
+
+    if (str_to_u64(text, strlen(text), 1, REPLAY_HOLD_MAX_S, "Sandpit-Hold", &seconds, err) < 0)
+        return -1;
+    *ms = (int64_t)seconds * 1000;
+    return 0;
+}
+
+int replay_acknowledged(const char *text, const struct process_range *ranges, size_t count,
+                        uint64_t at[PROCESS_OUTPUTS], struct err *err)
+{
+    struct replay replay;
+    size_t found = 0, named = 0;
+
+    if (replay_parse(text, &replay, err) < 0 || replay.bare)
+        return err_set(err, ERR_INVALID,
+                       "Sandpit-Acknowledge must be a list such as \"stdout=123, stderr=0\"");
+    for (size_t i = 0; i < PROCESS_OUTPUTS; i++)
+        at[i] = PROCESS_FROM_NOW;
+    for (size_t i = 0; i < count; i++) {
+        at[i] = replay.from[ranges[i].kind];
+        found += at[i] != PROCESS_FROM_NOW;
+    }
+    for (size_t i = 0; i < OUTPUT_KINDS; i++)
+        named += replay.from[i] != PROCESS_FROM_NOW;
+    if (named != found)
+        return err_set(err, ERR_INVALID, "Sandpit-Acknowledge: the process has no such output");
+    return 0;
+}
+
 /* What was asked for of an output of KIND. */
 static uint64_t asked(const struct replay *replay, enum process_output kind)
 {

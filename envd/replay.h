@@ -7,6 +7,9 @@
  * An offset counts the bytes of that output since the process began; "earliest" is the oldest that
  * is kept; an output that is not named begins now. One value without a name is for standard output
  * or the terminal; when it is 0 or "earliest" it is for standard error too.
+ *   Sandpit-Hold: 60                              (request of Start and Connect: seconds)
+ *   Sandpit-Acknowledge: stdout=123, stderr=0     (request of Update: received before that)
+ *
  * Pure. Source: ours, docs/processes.md.
  */
 #ifndef ENVD_REPLAY_H
@@ -17,6 +20,9 @@
 #include "envd/process.h"
 
 #define REPLAY_HEADER "sandpit-replay-from"
+#define REPLAY_HOLD_HEADER "sandpit-hold"
+#define REPLAY_ACKNOWLEDGE_HEADER "sandpit-acknowledge"
+#define REPLAY_HOLD_MAX_S 3600
 #define REPLAY_OFFSETS_HEADER "Sandpit-Offsets"
 #define REPLAY_OFFSETS_SIZE 64 /* bytes with the NUL */
 
@@ -27,6 +33,16 @@ struct replay {
 
 /* -1 with ERR_INVALID: not that form. */
 int replay_parse(const char *text, struct replay *out, struct err *err);
+
+/* The seconds of Sandpit-Hold, 1 to REPLAY_HOLD_MAX_S. */
+int replay_hold_parse(const char *text, int64_t *ms, struct err *err);
+
+/*
+ * The offsets of TEXT, of Sandpit-Acknowledge, for a process with these COUNT outputs;
+ * PROCESS_FROM_NOW for what is not named. ERR_INVALID: not that form, or an output it has not.
+ */
+int replay_acknowledged(const char *text, const struct process_range *ranges, size_t count,
+                        uint64_t at[PROCESS_OUTPUTS], struct err *err);
 
 /*
  * What REPLAY means for a process with these COUNT outputs. Returns 0 and fills FROM; -1 with

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <string.h>
 
+#include "envd/replay.h"
 #include "envd/rpc.h"
 #include "envd/route.h"
 #include "server/base/mem.h"
@@ -85,14 +86,28 @@ static int list(struct rpc_call *call, const ProtobufCMessage *request, Protobuf
     return 0;
 }
 
+/* What the header says has been received. */
+static int acknowledge(struct rpc_call *call, struct process *process, struct err *err)
+{
+    const char *header = rpc_header(call, REPLAY_ACKNOWLEDGE_HEADER);
+    struct process_range ranges[PROCESS_OUTPUTS];
+    size_t count = process_ranges(process, ranges);
+    uint64_t at[PROCESS_OUTPUTS];
+
+    if (header == NULL)
+        return 0;
+    if (replay_acknowledged(header, ranges, count, at, err) < 0)
+        return -1;
+    return process_acknowledge(process, at, err);
+}
+
 static int update(struct rpc_call *call, const ProtobufCMessage *request,
                   ProtobufCMessage **response, struct err *err)
 {
     const Process__UpdateRequest *in = (const void *)request;
     struct process *process = select_process(in->process, false, err);
 
-    (void)call;
-    if (process == NULL)
+    if (process == NULL || acknowledge(call, process, err) < 0)
         return -1;
     if (in->pty != NULL && in->pty->size != NULL &&
         process_resize(process, in->pty->size->cols, in->pty->size->rows, err) < 0)

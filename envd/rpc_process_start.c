@@ -202,16 +202,31 @@ static void fill_spec(struct rpc_call *call, const Process__StartRequest *in,
     spec->replay_bytes = (size_t)settings->replay_bytes;
 }
 
+/* The hold that the header asks for: *MS is 0 without one. */
+static int wanted_hold(struct rpc_call *call, int64_t *ms, struct err *err)
+{
+    const char *header = rpc_header(call, REPLAY_HOLD_HEADER);
+
+    *ms = 0;
+    return header != NULL ? replay_hold_parse(header, ms, err) : 0;
+}
+
 static int start_spec(struct rpc_call *call, const struct process_spec *spec, struct err *err)
 {
-    struct follower *follower = follower_new(call, true);
+    struct follower *follower;
     struct process *process;
+    int64_t hold_ms;
 
+    if (wanted_hold(call, &hold_ms, err) < 0)
+        return -1;
+    follower = follower_new(call, true);
     if (process_start(spec, &follower->watcher, &process, err) < 0) {
         free(follower);
         return -1;
     }
     rpc_set_state(call, follower);
+    if (hold_ms > 0)
+        process_hold(process, hold_ms, NULL);
     send_start(follower, process);
     return 0;
 }
@@ -273,12 +288,16 @@ static int connect_to(struct rpc_call *call, const ProtobufCMessage *request, st
     struct process *process = select_process(in->process, true, err);
     uint64_t from[PROCESS_OUTPUTS] = {0};
     struct follower *follower;
+    int64_t hold_ms;
 
-    if (process == NULL || choose_offsets(call, process, from, err) < 0)
+    if (process == NULL || wanted_hold(call, &hold_ms, err) < 0 ||
+        choose_offsets(call, process, from, err) < 0)
         return -1;
     follower = follower_new(call, false);
     rpc_set_state(call, follower);
     process_watch(process, &follower->watcher, from);
+    if (hold_ms > 0)
+        process_hold(process, hold_ms, from);
     send_start(follower, process);
     process_watcher_ready(&follower->watcher);
     return 0;

@@ -126,6 +126,78 @@ def test_replay_keeps_the_last_bytes(envd):
     same("the starter has all", bytes(s.run().stdout) == want, True)
 
 
+# ---- Hold: nothing is dropped before it is acknowledged ----
+
+HOLD = "Sandpit-Hold"
+
+
+def acknowledge(envd, pid, text):
+    return envd.unary("Update", {"process": {"pid": pid}}, {"Sandpit-Acknowledge": text})
+
+
+def held(envd, script, seconds, **fields):
+    return started(envd.start("/bin/bash", ["-c", script], {HOLD: str(seconds)}, **fields))
+
+
+def test_a_held_process_waits_for_its_reader(envd):
+    want = b"".join(b"%d\n" % i for i in range(1, 1000001))
+    s = held(envd, "seq 1000000; echo end >&2; exit 7", 60)
+    got = bytearray()
+    for cut in (300000, 300001, 2000000, 5000000):  # a client that is cut off again and again
+        while len(got) + len(s.stdout) < cut:
+            s.next()
+            if len(s.stdout) > 200000:
+                got += s.stdout
+                s.stdout.clear()
+                same("acknowledged", acknowledge(envd, s.pid, f"stdout={len(got)}")[0], 200)
+        got += s.stdout
+        s.close()
+        time.sleep(0.2)  # it could write megabytes in this time
+        s = started(connect(envd, s.pid, f"stdout={len(got)}, stderr=0", **{HOLD: "60"}))
+        same("continues where it was", offsets(s), f"stdout={len(got)}, stderr=0")
+    while s.next() is not None:
+        if len(s.stdout) > 200000:
+            got += s.stdout
+            s.stdout.clear()
+            acknowledge(envd, s.pid, f"stdout={len(got)}")
+    check("every byte", bytes(got + s.stdout) == want, len(got) + len(s.stdout))
+    same("stderr", bytes(s.stderr), b"end\n")
+    same("the end", s.end["exitCode"], 7)
+
+
+def test_a_hold_limits_what_is_unacknowledged(envd):
+    s = held(envd, "seq 1000000", 60)
+    while len(s.stdout) < 1 << 20:
+        s.next()
+    s.conn.sock.settimeout(0.5 * SLOW)
+    try:
+        s.next()
+        check("more than a ring without an acknowledgement", len(s.stdout) <= 1 << 20, len(s.stdout))
+    except TimeoutError:
+        pass
+    same("a ring of it", len(s.stdout), 1 << 20)
+    same("of the future", acknowledge(envd, s.pid, f"stdout={1 << 30}"),
+         (400, {"code": "invalid_argument", "message": f"offset {1 << 30} cannot have been received: "
+                f"there are {1 << 20} bytes"}))
+    for bad in ("7", "stdout", "pty=1", "stdout=1, stdout=2", "stdin=1"):
+        same(f"{bad} is refused", acknowledge(envd, s.pid, bad)[0], 400)
+    same("of the past", acknowledge(envd, s.pid, "stdout=0, stderr=0")[0], 200)
+    kill(envd, s.pid)
+    s.close()
+
+
+def test_a_hold_ends(envd):
+    s = held(envd, "seq 1000000; sleep 600", 1)
+    pid = s.pid
+    s.close()
+    time.sleep(2.5 * SLOW)  # the process goes on after the first second
+    same("what was dropped is said", refusal(connect(envd, pid, "0"))[0], "out_of_range")
+    kill(envd, pid)
+    for bad in ("0", "3601", "-1", "x", ""):
+        code, _ = refusal(envd.start("/bin/true", (), {HOLD: bad}))
+        same(f"hold {bad!r} is refused", code, "invalid_argument")
+
+
 def test_replay_of_a_terminal(envd):
     s = started(envd.bash("stty -opost; printf 'h\xc3\xa9llo'; read x; printf bye",
                           pty={"size": {"cols": 80, "rows": 24}}))

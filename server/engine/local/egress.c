@@ -210,8 +210,7 @@ static int start_router(struct context *ctx, int *pidfd, struct err *err)
     ready_read = pipes[0];
     ready_write = pipes[1];
     /* Like a sandbox it may outlive the server, so it is not in the server's own group. */
-    if (ctx->cgroups->ops->clone_into &&
-        cgroup_create(ctx->cgroups, ROUTER_GROUP, &group, err) < 0)
+    if (ctx->cgroups->ops->clone_into && cgroup_create(ctx->cgroups, ROUTER_GROUP, &group, err) < 0)
         return -1;
     pid = sys_clone(0, group.fds[0], &fd);
     if (pid < 0)

@@ -48,6 +48,47 @@ static void replay_understands_its_header(void **state)
     }
 }
 
+static void acknowledgements_name_outputs(void **state)
+{
+    static const struct {
+        const char *text;
+        uint64_t out, error;
+    } cases[] = {
+        {"stdout=7, stderr=3", 7, 3},
+        {"stderr=0", PROCESS_FROM_NOW, 0},
+        {"stdout=99", 99, PROCESS_FROM_NOW}, /* whether it can be is the process's to say */
+    };
+    static const char *const wrong[] = {"", "7", "earliest", "pty=1", "stdout=1, pty=1", "stdout="};
+    uint64_t at[PROCESS_OUTPUTS];
+    struct err err = {0};
+    (void)state;
+    for (size_t i = 0; i < array_size(cases); i++) {
+        assert_int_equal(replay_acknowledged(cases[i].text, pipes, 2, at, &err), 0);
+        assert_true(at[0] == cases[i].out && at[1] == cases[i].error);
+    }
+    assert_int_equal(replay_acknowledged("pty=4", terminal, 1, at, &err), 0);
+    assert_true(at[0] == 4 && at[1] == PROCESS_FROM_NOW);
+    for (size_t i = 0; i < array_size(wrong); i++) {
+        if (replay_acknowledged(wrong[i], pipes, 2, at, &err) != -1)
+            fail_msg("accepted: %s", wrong[i]);
+    }
+}
+
+static void a_hold_is_a_number_of_seconds(void **state)
+{
+    static const char *const wrong[] = {"", "0", "3601", "-1", "1s", " 1", "1.5"};
+    struct err err = {0};
+    int64_t ms = 7;
+    (void)state;
+    for (size_t i = 0; i < array_size(wrong); i++) {
+        if (replay_hold_parse(wrong[i], &ms, &err) != -1)
+            fail_msg("accepted: %s", wrong[i]);
+        assert_int_equal(ms, 7);
+    }
+    assert_int_equal(replay_hold_parse("3600", &ms, &err), 0);
+    assert_int_equal(ms, 3600000);
+}
+
 static void replay_refuses_other_text(void **state)
 {
     static const char *const cases[] = {"",
@@ -111,6 +152,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(replay_understands_its_header),
+        cmocka_unit_test(acknowledgements_name_outputs),
+        cmocka_unit_test(a_hold_is_a_number_of_seconds),
         cmocka_unit_test(replay_refuses_other_text),
         cmocka_unit_test(replay_names_what_is_kept),
     };
