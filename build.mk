@@ -177,6 +177,15 @@ $(PROXY_TEST_SERVER): $(call obj,tests/integration/proxy_server.c) $(call lib,$(
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(call obj,tests/integration/proxy_server.c) \
 	  -Wl,--start-group $(call lib,$(PROXY_TEST_LIBS)) -Wl,--end-group $(SYS_server)
 
+# The fast client of tests/integration/envd_load_test.py; it runs in processes of envd too.
+PROCESS_CLIENT := $(OUT)/tests/integration/process_client
+PROCESS_CLIENT_OBJ := $(call obj,tests/integration/process_client.c \
+  tests/integration/process_stream.c)
+$(PROCESS_CLIENT): $(PROCESS_CLIENT_OBJ)
+	@mkdir -p $(@D)
+	@echo '  LD $@'
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^
+
 # The Platform API on an engine in memory, of tests/integration/api_test.py.
 API_TEST_SERVER := $(OUT)/tests/integration/api_server
 $(API_TEST_SERVER): $(call obj,tests/integration/api_server.c) $(call lib,$(LINK_api))
@@ -230,7 +239,8 @@ $(ENVD_NEXT): $(NEXT_OBJ) $(call obj,$(filter-out $(NEXT_SRC),$(SRC_envd))) $(PR
 	$(Q)$(CC) -pthread $(ENVD_LD_$(BUILD)) -o $@ $(filter %.o,$^) $(call lib,base) $(SYS_envd)
 
 .PHONY: integration
-integration: $(ENVD_NEXT) $(HTTP_TEST_SERVER) $(PROXY_TEST_SERVER) $(API_TEST_SERVER) $(ENGINE_TEST)
+integration: $(ENVD_NEXT) $(HTTP_TEST_SERVER) $(PROCESS_CLIENT) $(PROXY_TEST_SERVER) \
+  $(API_TEST_SERVER) $(ENGINE_TEST)
 
 # Fuzz targets: tests/fuzz/<folder>_<name>.c defines LLVMFuzzerTestOneInput. Built twice: with
 # libFuzzer (`make fuzz`, clang) and with a driver that replays the corpus (`make check`, any build).
@@ -280,5 +290,6 @@ FORMAT_FILES := $(shell git ls-files '*.c' '*.h' 2>/dev/null)
 
 ALL_OBJ := $(call obj,$(foreach f,$(FOLDERS) server envd,$(SRC_$(f))) $(UNIT_SRC) $(FUZZ_SRC) tests/fuzz/driver.c \
   tests/integration/http_server.c tests/integration/proxy_server.c tests/integration/api_server.c \
+  tests/integration/process_client.c tests/integration/process_stream.c \
   $(wildcard tests/bench/*.c))
 -include $(ALL_OBJ:.o=.d) $(NEXT_OBJ:.o=.d)

@@ -1,3 +1,4 @@
+#include <ctype.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -199,6 +200,53 @@ static void a_buffer_never_passes_its_maximum(void **state)
     assert_null(buf_reserve(&buf, SIZE_MAX));
 }
 
+/* Long enough for whole blocks, against the definition. */
+static void base64_of_any_length_is_right(void **state)
+{
+    static const char alphabet[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    uint8_t in[300], back[303];
+    char out[BASE64_SIZE(sizeof(in))];
+    size_t n;
+
+    (void)state;
+    for (size_t len = 0; len <= sizeof(in); len++) {
+        for (size_t i = 0; i < len; i++)
+            in[i] = (uint8_t)((i * 7919 + len * 104729) >> 3);
+        assert_int_equal(base64_encode(BASE64_STD_RAW, in, len, out), (len * 8 + 5) / 6);
+        for (size_t bit = 0; bit < len * 8; bit += 6) {
+            unsigned v = (unsigned)in[bit / 8] << 8 | (bit / 8 + 1 < len ? in[bit / 8 + 1] : 0);
+
+            assert_int_equal(out[bit / 6], alphabet[v >> (10 - bit % 8) & 63]);
+        }
+        assert_int_equal(base64_decode(out, strlen(out), back, &n), 0);
+        assert_int_equal(n, len);
+        assert_memory_equal(back, in, len);
+    }
+}
+
+static void base64_sees_one_wrong_character_anywhere(void **state)
+{
+    uint8_t in[150] = {0}, back[153];
+    char out[BASE64_SIZE(sizeof(in))];
+    size_t n;
+
+    (void)state;
+    n = base64_encode(BASE64_STD, in, sizeof(in), out);
+    assert_int_equal(n, 200);
+    for (size_t i = 0; i < 200; i++) {
+        for (int c = 0; c < 256; c++) {
+            bool good = (c < 128 && isalnum(c)) || (c != 0 && strchr("+/-_", c) != NULL) ||
+                        (c == '=' && i == 199);
+
+            out[i] = (char)c;
+            if (base64_decode(out, 200, back, &n) != (good ? 0 : -1))
+                fail_msg("character %d at %zu", c, i);
+        }
+        out[i] = 'A';
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -206,6 +254,8 @@ int main(void)
         cmocka_unit_test(durations_have_units),
         cmocka_unit_test(only_well_formed_utf8_passes),
         cmocka_unit_test(base64_matches_rfc_4648_both_ways),
+        cmocka_unit_test(base64_of_any_length_is_right),
+        cmocka_unit_test(base64_sees_one_wrong_character_anywhere),
         cmocka_unit_test(hex_goes_both_ways),
         cmocka_unit_test(percent_escapes_decode_and_encode),
         cmocka_unit_test(a_buffer_never_passes_its_maximum),
