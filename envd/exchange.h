@@ -141,6 +141,12 @@ void answer_head(struct exchange *ex, int status, const char *content_type, int6
 /* Loop: a streamed answer. Write returns the backlog. */
 void http_stream_begin(struct exchange *ex, int status, const char *content_type);
 size_t http_stream_write(struct exchange *ex, const void *data, size_t len);
+/*
+ * The same without a copy: room for LEN bytes to be written by the caller, NULL when there is none
+ * (the client is gone, or will be), then http_stream_commit with that LEN.
+ */
+char *http_stream_room(struct exchange *ex, size_t len);
+void http_stream_commit(struct exchange *ex, size_t len);
 void http_stream_end(struct exchange *ex);
 
 /* ---- http_dispatch.c ---- */

@@ -243,22 +243,39 @@ void http_stream_begin(struct exchange *ex, int status, const char *content_type
     conn_flush_soon(ex->conn);
 }
 
-size_t http_stream_write(struct exchange *ex, const void *data, size_t len)
+char *http_stream_room(struct exchange *ex, size_t len)
 {
     struct conn *conn = ex->conn;
 
     if (conn == NULL)
-        return 0;
+        return NULL;
     conn_out_borrow(conn);
-    if (len > 0 && ex->chunked) /* an empty chunk would end the body */
+    if (ex->chunked)
         buf_printf(&conn->out, "%zx\r\n", len);
-    buf_add(&conn->out, data, len);
-    if (len > 0 && ex->chunked)
+    return buf_reserve(&conn->out, len + 2);
+}
+
+void http_stream_commit(struct exchange *ex, size_t len)
+{
+    struct conn *conn = ex->conn;
+
+    buf_commit(&conn->out, len);
+    if (ex->chunked)
         buf_add(&conn->out, "\r\n", 2);
     conn_flush_soon(conn);
     if (conn_backlog(conn) > CONN_OUT_HIGH)
         conn->held = true;
-    return conn_backlog(conn);
+}
+
+size_t http_stream_write(struct exchange *ex, const void *data, size_t len)
+{
+    char *to = len > 0 ? http_stream_room(ex, len) : NULL; /* an empty chunk ends the body */
+
+    if (to != NULL) {
+        memcpy(to, data, len);
+        http_stream_commit(ex, len);
+    }
+    return ex->conn != NULL ? conn_backlog(ex->conn) : 0;
 }
 
 void http_stream_end(struct exchange *ex)

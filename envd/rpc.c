@@ -167,6 +167,13 @@ void call_arm_keepalive(struct rpc_call *call, int64_t ms)
     loop_timer_set(rpc_loop(call), &call->keepalive, ms, on_silence);
 }
 
+int call_sent(struct rpc_call *call)
+{
+    if (call->method->keepalive != NULL)
+        call_arm_keepalive(call, call->keepalive_ms);
+    return conn_backlog(call->ex->conn) > CONN_OUT_HIGH ? 0 : 1;
+}
+
 int rpc_send(struct rpc_call *call, const ProtobufCMessage *message)
 {
     struct err err = {0};
@@ -180,9 +187,7 @@ int rpc_send(struct rpc_call *call, const ProtobufCMessage *message)
         call_unref(call);
         return -1;
     }
-    if (call->method->keepalive != NULL)
-        call_arm_keepalive(call, call->keepalive_ms);
-    return conn_backlog(call->ex->conn) > CONN_OUT_HIGH ? 0 : 1;
+    return call_sent(call);
 }
 
 static void on_writable(struct exchange *ex)

@@ -115,6 +115,17 @@ void rpc_set_code(struct rpc_call *call, enum connect_code code);
  * when the sender must stop until `writable`, -1 when the client is gone (`closed` will be called).
  */
 int rpc_send(struct rpc_call *call, const ProtobufCMessage *message);
+
+/* A message that is nothing but bytes in messages in messages, such as a chunk of output. */
+struct rpc_bytes_form {
+    const char *json_head; /* up to the base64, its quote included */
+    const char *json_tail;
+    const uint8_t *ids; /* protobuf field numbers below 16, the outermost first, the bytes' last */
+    size_t depth;       /* of ids, at most 4 */
+};
+/* As rpc_send, encoded without a detour into the connection's buffer. */
+int rpc_send_bytes(struct rpc_call *call, const struct rpc_bytes_form *form, const void *data,
+                   size_t len);
 /*
  * End the call: with ERR not NULL as that error, else with RESPONSE (borrowed; NULL for a stream).
  * CALL is gone on return; `closed` is not called.

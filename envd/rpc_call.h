@@ -65,6 +65,8 @@ void call_trim(struct rpc_call *call);
 /* End it when its Connect-Timeout-Ms passes, unless the method does so itself. */
 void call_arm_deadline(struct rpc_call *call);
 void call_arm_deadline_in(struct rpc_call *call, int64_t ms);
+/* A message of a stream is out: the next keep-alive, and what rpc_send returns. */
+int call_sent(struct rpc_call *call);
 /* rpc_finish with an error. */
 void call_fail(struct rpc_call *call, const struct err *err);
 
@@ -105,6 +107,8 @@ size_t wire_message_max(const struct rpc_method *method);
 /* Decode one message, decompressed if COMPRESSED. */
 int wire_decode(struct rpc_call *call, const char *data, size_t len, bool compressed,
                 ProtobufCMessage **out, struct err *err);
+/* Send a stream's head, if it is not out. */
+void wire_begin(struct rpc_call *call);
 /* Send one enveloped message. */
 int wire_send(struct rpc_call *call, const ProtobufCMessage *message, struct err *err);
 /* Send the end: a unary answer or error, or the last envelope of a stream. */

@@ -35,28 +35,25 @@ static void send_start(struct follower *follower, const struct process *process)
     send_event(follower, &event);
 }
 
+/* StartResponse or ConnectResponse {event: {data: {…}}}. */
+#define OUTPUT_FORM(name, id)                                                                      \
+    {                                                                                              \
+        .json_head = "{\"event\":{\"data\":{\"" name "\":\"", .json_tail = "\"}}}",                    \
+        .ids = (const uint8_t[]){1, 2, id}, .depth = 3                                             \
+    }
+
+static const struct rpc_bytes_form output_forms[OUTPUT_KINDS] = {
+    [OUTPUT_STDOUT] = OUTPUT_FORM("stdout", 1),
+    [OUTPUT_STDERR] = OUTPUT_FORM("stderr", 2),
+    [OUTPUT_PTY] = OUTPUT_FORM("pty", 3),
+};
+
 static int on_output(struct watcher *watcher, enum process_output kind, const uint8_t *data,
                      size_t len)
 {
     struct follower *follower = container_of(watcher, struct follower, watcher);
-    Process__ProcessEvent event = PROCESS__PROCESS_EVENT__INIT;
-    Process__ProcessEvent__DataEvent output;
-    ProtobufCBinaryData bytes = {len, (uint8_t *)(uintptr_t)data};
 
-    process__process_event__data_event__init(&output);
-    if (kind == OUTPUT_STDOUT) {
-        output.output_case = PROCESS__PROCESS_EVENT__DATA_EVENT__OUTPUT_STDOUT;
-        output.stdout = bytes;
-    } else if (kind == OUTPUT_STDERR) {
-        output.output_case = PROCESS__PROCESS_EVENT__DATA_EVENT__OUTPUT_STDERR;
-        output.stderr = bytes;
-    } else {
-        output.output_case = PROCESS__PROCESS_EVENT__DATA_EVENT__OUTPUT_PTY;
-        output.pty = bytes;
-    }
-    event.event_case = PROCESS__PROCESS_EVENT__EVENT_DATA;
-    event.data = &output;
-    return send_event(follower, &event);
+    return rpc_send_bytes(follower->call, &output_forms[kind], data, len);
 }
 
 static void send_end(struct follower *follower, const struct process_end *end)

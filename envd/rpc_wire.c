@@ -52,7 +52,7 @@ int wire_decode(struct rpc_call *call, const char *data, size_t len, bool compre
     return decode(call, buf_str(&plain), plain.len, out, err);
 }
 
-static void stream_begin(struct rpc_call *call)
+void wire_begin(struct rpc_call *call)
 {
     if (!call->begun)
         http_stream_begin(call->ex, 200, wire_content_type(call));
@@ -64,7 +64,7 @@ static void stream_begin(struct rpc_call *call)
 static void send_envelope(struct rpc_call *call, struct buf *out, uint8_t flags)
 {
     envelope_head((uint8_t *)out->data, flags, (uint32_t)(out->len - ENVELOPE_HEAD_BYTES));
-    stream_begin(call);
+    wire_begin(call);
     http_stream_write(call->ex, out->data, out->len);
 }
 
