@@ -12,6 +12,8 @@ struct stream {        /* an output of a process */
     struct process *process;
     struct ring ring;
     enum process_output kind;
+    bool busy; /* much has come */
+    bool wide; /* its pipe holds more than usual */
 };
 
 struct hold { /* process_hold */

@@ -1,17 +1,35 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include "envd/process_inner.h"
 #include "server/base/fd.h"
 #include "server/base/mem.h"
 
-#define READS_AT_ONCE 8            /* then the other descriptors get their turn */
+#define READS_AT_ONCE 8      /* then the other descriptors get their turn */
+#define BUSY_BYTES (1 << 20) /* after so much a pipe is made wider … */
+#define BUSY_PIPE_BYTES (256 << 10)
+#define BUSY_PIPES_MAX 32          /* … of so many: the kernel counts all pipes of a user */
 #define FINISH_BYTES_MAX (1 << 20) /* of output that is still there when nobody waits for its end */
 
 static uint8_t chunk[PROCESS_CHUNK_BYTES]; /* loop thread */
 
+static unsigned busy_pipes;
+
+/* Fewer turns between the process and us: a third of the work of much output. */
+static void widen(struct stream *stream)
+{
+    stream->busy = true;
+    if (stream->kind == OUTPUT_PTY || busy_pipes == BUSY_PIPES_MAX)
+        return;
+    stream->wide = fcntl(stream->io.fd, F_SETPIPE_SZ, BUSY_PIPE_BYTES) >= 0;
+    busy_pipes += stream->wide;
+}
+
 static void close_stream(struct stream *stream)
 {
+    busy_pipes -= stream->wide;
+    stream->wide = false;
     loop_remove(process_loop, &stream->io);
     fd_close(&stream->io.fd);
 }
@@ -37,6 +55,8 @@ static ssize_t read_chunk(struct process *process, size_t i, size_t size)
         n = read(stream->io.fd, chunk, size);
     } while (n < 0 && errno == EINTR);
     if (n > 0) {
+        if (!stream->busy && stream->ring.end >= BUSY_BYTES)
+            widen(stream);
         ring_append(process, i, chunk, (size_t)n);
         watch_deliver(process, i, chunk, (size_t)n);
         return n;

@@ -38,7 +38,7 @@ static void send_start(struct follower *follower, const struct process *process)
 /* StartResponse or ConnectResponse {event: {data: {…}}}. */
 #define OUTPUT_FORM(name, id)                                                                      \
     {                                                                                              \
-        .json_head = "{\"event\":{\"data\":{\"" name "\":\"", .json_tail = "\"}}}",                    \
+        .json_head = "{\"event\":{\"data\":{\"" name "\":\"", .json_tail = "\"}}}",                \
         .ids = (const uint8_t[]){1, 2, id}, .depth = 3                                             \
     }
 

@@ -8,7 +8,7 @@
  *   process_client PORT readers CODEC COUNT BYTES readers of one process, every third one slow
  *   process_client PORT replay CODEC COUNT BYTES  readers that come back at random offsets
  *   process_client PORT idle CODEC COUNT          processes that say nothing; waits for its stdin
- *   process_client write SEED BYTES | lines COUNT | check SEED BYTES
+ *   process_client write SEED BYTES | steps SEED BYTES | lines COUNT | check SEED BYTES | idle
  *
  * CODEC: json, proto. The HTTP side and the pattern are in process_stream.c.
  * Prints "ok …" with figures; status 1 and what was wrong otherwise.
@@ -45,15 +45,28 @@ static uint64_t number(const char *text)
 
 /* ---- What runs in the sandbox ---- */
 
-static int run_write(uint64_t seed, uint64_t bytes)
+static int run_write(uint64_t seed, uint64_t at, uint64_t bytes)
 {
-    for (uint64_t at = 0; at < bytes;) {
+    while (at < bytes) {
         size_t want = bytes - at < WRITE_BYTES ? (size_t)(bytes - at) : WRITE_BYTES;
         ssize_t n = write(1, pattern(seed, at), want);
 
         if (n < 0)
             return 3;
         at += (uint64_t)n;
+    }
+    return 0;
+}
+
+/* So much for each byte of its input. */
+static int run_steps(uint64_t seed, uint64_t bytes)
+{
+    uint64_t at = 0;
+    char byte;
+
+    for (; read(0, &byte, 1) == 1; at += bytes) {
+        if (run_write(seed, at, at + bytes) != 0)
+            return 3;
     }
     return 0;
 }
@@ -129,56 +142,6 @@ static void case_many(uint64_t count, uint64_t bytes)
     for (uint64_t i = 0; i < count; i++)
         stream_expect(&streams[i], bytes + i);
     printf("ok %" PRIu64 " processes in %.2f s\n", count, now() - began);
-}
-
-static void case_readers(uint64_t count, uint64_t bytes)
-{
-    struct stream *streams = calloc(count, sizeof(*streams));
-    uint64_t begin;
-
-    start_writer(&streams[0], 5, bytes);
-    stream_wait_started(&streams[0]);
-    for (uint64_t i = 1; i < count; i++) {
-        streams[i].seed = 5;
-        streams[i].slow = i % 3 == 0;
-        stream_connect(&streams[i], streams[0].pid, "Sandpit-Replay-From: 0\r\n");
-    }
-    stream_run_all(streams, count);
-    for (uint64_t i = 0; i < count; i++)
-        stream_expect(&streams[i], bytes);
-    begin = streams[0].at;
-    printf("ok %" PRIu64 " readers of %" PRIu64 " bytes\n", count, begin);
-}
-
-/* Read a little, leave, come back where one left, sometimes a little before. */
-static void case_replay(uint64_t count, uint64_t bytes)
-{
-    struct stream first = {0}, stream;
-    uint64_t at = 0, rounds = 0;
-    unsigned seed = 42;
-    uint32_t pid;
-
-    start_writer(&first, 9, bytes);
-    stream_wait_started(&first);
-    pid = first.pid;
-    at = first.at;
-    stream_close(&first);
-    for (bool over = false; !over; rounds++) {
-        uint64_t goal = at + (uint64_t)rand_r(&seed) % (bytes / count * 2), back;
-        char header[64];
-
-        back = at < 1000 ? 0 : (uint64_t)rand_r(&seed) % 1000;
-        stream = (struct stream){.seed = 9, .at = at - back};
-        sprintf(header, "Sandpit-Replay-From: stdout=%" PRIu64 "\r\n", stream.at);
-        stream_connect(&stream, pid, header);
-        while (!over && stream.at < goal)
-            over = !stream_read(&stream);
-        at = stream.at;
-        if (over)
-            stream_expect(&stream, bytes);
-        stream_close(&stream);
-    }
-    printf("ok %" PRIu64 " readers one after the other\n", rounds);
 }
 
 static void case_idle(uint64_t count)
@@ -317,14 +280,25 @@ static void feed_stream(uint32_t pid, uint64_t bytes, char *message)
     close(fd);
 }
 
+static void close_stdin(int fd, uint32_t pid)
+{
+    char message[64], inner[16];
+    size_t len;
+
+    if (json)
+        len = (size_t)sprintf(message, "{\"process\":{\"pid\":%u}}", pid);
+    else
+        len = proto_field(message, 1, inner, proto_selector(inner, pid));
+    unary(fd, "CloseStdin", message, len);
+}
+
 static void case_stdin(bool streamed, uint64_t bytes)
 {
-    char b[24], inner[32], *message = get_memory(2 * CHUNK_MAX + 256);
+    char b[24], *message = get_memory(2 * CHUNK_MAX + 256);
     const char *argv[] = {"check", "3", text_of(bytes, b)};
     struct stream stream = {0};
     int fd = dial();
     double began;
-    size_t len;
 
     stream_start(&stream, true, 3, argv);
     stream_wait_started(&stream);
@@ -337,15 +311,84 @@ static void case_stdin(bool streamed, uint64_t bytes)
         unary(fd, "SendInput", message, input_message(message, stream.pid, false, at, want));
         at += want;
     }
-    if (json)
-        len = (size_t)sprintf(message, "{\"process\":{\"pid\":%u}}", stream.pid);
-    else
-        len = proto_field(message, 1, inner, proto_selector(inner, stream.pid));
-    unary(fd, "CloseStdin", message, len);
+    close_stdin(fd, stream.pid);
     while (stream_read(&stream))
         ;
     stream_expect(&stream, 0);
     printf("ok %.0f MB/s\n", (double)bytes / (now() - began) / 1e6);
+}
+
+/* ---- Readers ---- */
+
+static void start_steps(struct stream *stream, uint64_t seed, uint64_t bytes)
+{
+    char a[24], b[24];
+    const char *argv[] = {"steps", text_of(seed, a), text_of(bytes, b)};
+
+    stream->seed = seed;
+    stream_start(stream, true, 3, argv);
+    stream_wait_started(stream);
+}
+
+static void case_readers(uint64_t count, uint64_t bytes)
+{
+    struct stream *streams = calloc(count, sizeof(*streams));
+    char message[256];
+    int fd = dial();
+
+    start_steps(&streams[0], 3, bytes);
+    for (uint64_t i = 1; i < count; i++) {
+        streams[i].seed = 3;
+        streams[i].slow = i % 3 == 0;
+        stream_connect(&streams[i], streams[0].pid, "Sandpit-Replay-From: 0\r\n");
+        stream_wait_started(&streams[i]);
+    }
+    unary(fd, "SendInput", message, input_message(message, streams[0].pid, false, 0, 1));
+    close_stdin(fd, streams[0].pid);
+    stream_run_all(streams, count);
+    for (uint64_t i = 0; i < count; i++)
+        stream_expect(&streams[i], bytes);
+    printf("ok %" PRIu64 " readers of %" PRIu64 " bytes\n", count, bytes);
+}
+
+/* Read a little, leave, come back where one left or a little before. */
+static void case_replay(uint64_t count, uint64_t bytes)
+{
+    struct stream first = {0}, stream;
+    uint64_t step = bytes / count, at = 0, back = 0;
+    unsigned seed = 42;
+    char message[256], header[64];
+    int fd = dial();
+
+    start_steps(&first, 9, step);
+    for (uint64_t i = 1; i <= count; i++) {
+        uint64_t goal = at + (uint64_t)rand_r(&seed) % (2 * step);
+
+        unary(fd, "SendInput", message, input_message(message, first.pid, false, 0, 1));
+        if (i == count)
+            close_stdin(fd, first.pid);
+        if (i == 1) {
+            unsigned pid = first.pid;
+
+            stream_close(&first); /* nobody listens now and then */
+            first.pid = pid;
+        }
+        if (goal + 2 * step < i * step)
+            goal = i * step - step; /* or what we want is gone */
+        if (goal > i * step)
+            goal = i * step;
+        stream = (struct stream){.seed = 9, .at = at - back};
+        sprintf(header, "Sandpit-Replay-From: stdout=%" PRIu64 "\r\n", stream.at);
+        stream_connect(&stream, first.pid, header);
+        while (stream.at < goal || !stream.started || (i == count && !stream.finished))
+            stream_read(&stream);
+        at = stream.at;
+        if (i == count)
+            stream_expect(&stream, count * step);
+        stream_close(&stream);
+        back = at < step ? 0 : (uint64_t)rand_r(&seed) % step;
+    }
+    printf("ok %" PRIu64 " readers one after the other\n", count);
 }
 
 /* argv[2] on: CASE and its arguments. */
@@ -388,7 +431,9 @@ int main(int argc, char **argv)
     path[n] = '\0';
     self = path;
     if (argc == 4 && strcmp(argv[1], "write") == 0)
-        return run_write(number(argv[2]), number(argv[3]));
+        return run_write(number(argv[2]), 0, number(argv[3]));
+    if (argc == 4 && strcmp(argv[1], "steps") == 0)
+        return run_steps(number(argv[2]), number(argv[3]));
     if (argc == 3 && strcmp(argv[1], "lines") == 0)
         return run_lines(number(argv[2]));
     if (argc == 4 && strcmp(argv[1], "check") == 0)
