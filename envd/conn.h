@@ -44,6 +44,7 @@ bool conn_step(struct conn *conn);
 
 /* ---- http_buffers.c ---- */
 
+void conn_buffers_init(struct http_server *server);
 /* Memory before reading into conn->in; conn_out_borrow is its like. */
 void conn_in_borrow(struct conn *conn);
 /* What is not needed now goes back: an idle connection has no buffers. */

@@ -1,6 +1,5 @@
-#include <malloc.h>
-
 #include "envd/conn.h"
+#include "envd/trim.h"
 #include "server/base/mem.h"
 
 #define IDLE_MS 2000                  /* without traffic, then memory goes back to the system */
@@ -19,7 +18,15 @@ static void on_idle(struct loop_timer *timer)
     }
     buf_clear(&server->spare_in);
     buf_clear(&server->spare_out);
-    malloc_trim(0);
+    trim_memory();
+}
+
+/* The first idle time gives back what starting needed. */
+void conn_buffers_init(struct http_server *server)
+{
+    buf_init(&server->spare_in, CONN_IN_MAX);
+    buf_init(&server->spare_out, CONN_OUT_MAX);
+    loop_timer_set(server->loop, &server->idle, IDLE_MS, on_idle);
 }
 
 /* FROM's memory to TO, which has none; each keeps its maximum. */
@@ -33,12 +40,17 @@ static void move(struct buf *from, struct buf *to)
     buf_reset(to);
 }
 
-/* Take the memory of BUF, which holds nothing. */
-static void give_back(struct http_server *server, struct buf *spare, struct buf *buf, size_t max)
+static void note_traffic(struct http_server *server)
 {
     server->busy = true;
     if (server->idle.slot == 0)
         loop_timer_set(server->loop, &server->idle, IDLE_MS, on_idle);
+}
+
+/* Take the memory of BUF, which holds nothing. */
+static void give_back(struct http_server *server, struct buf *spare, struct buf *buf, size_t max)
+{
+    note_traffic(server);
     if (spare->cap == 0 && buf->cap <= max)
         move(buf, spare);
     else
@@ -47,6 +59,7 @@ static void give_back(struct http_server *server, struct buf *spare, struct buf 
 
 void conn_in_borrow(struct conn *conn)
 {
+    note_traffic(conn->server);
     if (conn->in.cap == 0)
         move(&conn->server->spare_in, &conn->in);
 }

@@ -79,8 +79,7 @@ struct http_server *http_server_new(struct loop *loop, int fd, struct err *err)
     struct http_server *server = mem_zalloc(sizeof(*server));
 
     server->loop = loop;
-    buf_init(&server->spare_in, CONN_IN_MAX);
-    buf_init(&server->spare_out, CONN_OUT_MAX);
+    conn_buffers_init(server);
     server->files = pool_new(loop, "envd-files", 64, 1024);
     server->disk = pool_new(loop, "envd-disk", 8, 4096);
     if (loop_add(loop, &server->listener, fd, EPOLLIN, on_accept, err) < 0)

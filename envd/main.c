@@ -20,6 +20,7 @@
 #include "envd/process.h"
 #include "envd/resume.h"
 #include "envd/spawn.h"
+#include "envd/trim.h"
 #include "envd/upgrade.h"
 #include "server/base/fd.h"
 #include "server/base/hash.h"
@@ -322,6 +323,7 @@ int main(int argc, char **argv)
             fprintf(stderr, "envd: %s\n%s", err.msg, usage);
         return rc < 0 ? 2 : 0;
     }
+    trim_init();
     tidy_descriptors();
     tidy_signals();
     umask(022);

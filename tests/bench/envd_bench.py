@@ -41,6 +41,7 @@ STREAM_BYTES = 1 << 30
 FILE_BYTES = 256 << 20
 FILE_TIMES = 6
 IDLE = 10_000
+IDLE_S = 5  # then a daemon is idle
 MEMORY_FOLDER = "/dev/shm"
 PIECE = ("--listen", "127.0.0.1:{port}", "--insecure")
 
@@ -300,12 +301,12 @@ class Bench:
         for each in (daemon, peer):
             if each:
                 self.load.run(each, "/health", count=1)
-        time.sleep(1)
+        time.sleep(IDLE_S)
         theirs = Value(peer.private() / 1e6, "MB") if peer else None
         self.row(MEMORY_IDLE, Value(daemon.private() / 1e6, "MB"), "nginx", theirs)
 
     def memory_after(self, daemon, peer):
-        time.sleep(3)
+        time.sleep(IDLE_S)
         theirs = Value(peer.private() / 1e6, "MB") if peer else None
         self.row(MEMORY_AFTER, Value(daemon.private() / 1e6, "MB"), "nginx", theirs)
 
