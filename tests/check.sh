@@ -110,6 +110,7 @@ run() { # name limit command...
         line=$(printf 'ok      %-44s %4d passed' "$name" "$p")
         [ "$s" = 0 ] || line+=", $s skipped"
         echo "$line, $((SECONDS - began)) s"
+        sed -n 's/^figure: /        /p' "$log"
         return 0
     fi
     failures+=("$name ($log)")
@@ -215,7 +216,7 @@ contract release
 
 unit_tests asan $(ls tests/unit)
 fuzz_replays asan
-integration asan restart_test escape_test # what they look at is the same in every build
+integration asan restart_test escape_test envd_cost_test # what they look at is the same in every build
 contract asan --short
 
 # The thread sanitizer of gcc 12 does not know every kernel's address-space layout.
@@ -223,6 +224,6 @@ if setarch -R true 2>/dev/null; then
     WRAP=(setarch -R)
 fi
 unit_tests tsan $TSAN_FOLDERS
-integration tsan restart_test escape_test
+integration tsan restart_test escape_test envd_cost_test
 contract tsan --short
 report

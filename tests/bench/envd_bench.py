@@ -42,6 +42,7 @@ FILE_BYTES = 256 << 20
 FILE_TIMES = 6
 IDLE = 10_000
 IDLE_S = 5  # then a daemon is idle
+ENDED_S = 35  # then envd has forgotten the output of a process that ended
 MEMORY_FOLDER = "/dev/shm"
 PIECE = ("--listen", "127.0.0.1:{port}", "--insecure")
 
@@ -75,20 +76,6 @@ class Value(Rate):
 # --- looking at processes ---
 
 
-def process_clock_s(pid):
-    """CPU seconds of PID, all its threads and none of its children."""
-    return time.clock_gettime((~pid << 3) | 2)
-
-
-def private_bytes(pid):
-    total = 0
-    with open(f"/proc/{pid}/smaps_rollup") as file:
-        for line in file:
-            if line.startswith(("Private_Clean:", "Private_Dirty:")):
-                total += int(line.split()[1]) * 1024
-    return total
-
-
 def descendants(pid):
     """PID and all processes below it."""
     found = [pid]
@@ -102,7 +89,7 @@ def cpu_of(pids):
     total = 0.0
     for pid in pids:
         with contextlib.suppress(OSError):
-            total += process_clock_s(pid)
+            total += lib.process_clock_s(pid)
     return total
 
 
@@ -133,7 +120,7 @@ class Daemon:
         return descendants(self.pid)
 
     def private(self):
-        return sum(private_bytes(pid) for pid in self.pids())
+        return sum(lib.private_bytes(pid) for pid in self.pids())
 
 
 class Load:
@@ -306,7 +293,7 @@ class Bench:
         self.row(MEMORY_IDLE, Value(daemon.private() / 1e6, "MB"), "nginx", theirs)
 
     def memory_after(self, daemon, peer):
-        time.sleep(IDLE_S)
+        time.sleep(ENDED_S)
         theirs = Value(peer.private() / 1e6, "MB") if peer else None
         self.row(MEMORY_AFTER, Value(daemon.private() / 1e6, "MB"), "nginx", theirs)
 
