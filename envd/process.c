@@ -222,46 +222,6 @@ void process_drop(struct process *process)
     process_free(process);
 }
 
-static const char *signal_name(int signo, char *room, size_t size)
-{
-    static const char *const names[] = {
-        [SIGHUP] = "hangup",
-        [SIGINT] = "interrupt",
-        [SIGQUIT] = "quit",
-        [SIGILL] = "illegal instruction",
-        [SIGTRAP] = "trace/breakpoint trap",
-        [SIGABRT] = "aborted",
-        [SIGBUS] = "bus error",
-        [SIGFPE] = "floating point exception",
-        [SIGKILL] = "killed",
-        [SIGUSR1] = "user defined signal 1",
-        [SIGSEGV] = "segmentation fault",
-        [SIGUSR2] = "user defined signal 2",
-        [SIGPIPE] = "broken pipe",
-        [SIGALRM] = "alarm clock",
-        [SIGTERM] = "terminated",
-    };
-
-    if (signo > 0 && (size_t)signo < array_size(names) && names[signo] != NULL)
-        return names[signo];
-    snprintf(room, size, "signal %d", signo);
-    return room;
-}
-
-static void describe(int status, struct process_end *end)
-{
-    char room[24];
-
-    end->exited = WIFEXITED(status);
-    end->exit_code = end->exited ? WEXITSTATUS(status) : -1;
-    if (end->exited)
-        snprintf(end->status, sizeof(end->status), "exit status %d", end->exit_code);
-    else
-        snprintf(end->status, sizeof(end->status), "signal: %s%s",
-                 signal_name(WTERMSIG(status), room, sizeof(room)),
-                 WCOREDUMP(status) ? " (core dumped)" : "");
-}
-
 void process_reap(void)
 {
     int status;
@@ -272,7 +232,7 @@ void process_reap(void)
             if (p->pid != pid || p->exited)
                 continue;
             p->exited = true;
-            describe(status, &p->end);
+            process_describe(status, &p->end);
             process_check_end(p);
             break;
         }

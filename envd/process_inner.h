@@ -83,6 +83,9 @@ void output_update(struct process *process);
 void output_finish(struct process *process);
 void output_close(struct process *process);
 
+/* process_status.c: the words for what waitpid() says. */
+void process_describe(int status, struct process_end *end);
+
 /* process_watch.c */
 /* The offset from which on a watcher still wants this output; its end when none is behind. */
 uint64_t watch_oldest(const struct process *process, size_t stream);

@@ -5,9 +5,11 @@ Beside envd_test.py, whose Envd and Stream it uses. Prints one line per failed c
 `N passed, N failed` at its end.
 """
 import base64
+import json
 import os
 import resource
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -332,6 +334,468 @@ def test_slow_reader_outlives_the_ended_process(envd):
              (size, "exit status 0"))
     fast.join()
     same("the other too", len(s.stdout), size)
+
+
+# ---- Order and words ----
+
+SIGNALS = {
+    1: "hangup", 2: "interrupt", 3: "quit", 4: "illegal instruction", 5: "trace/breakpoint trap",
+    6: "aborted", 7: "bus error", 8: "floating point exception", 9: "killed",
+    10: "user defined signal 1", 11: "segmentation fault", 12: "user defined signal 2",
+    13: "broken pipe", 14: "alarm clock", 15: "terminated", 16: "stack fault",
+    24: "CPU time limit exceeded", 25: "file size limit exceeded", 26: "virtual timer expired",
+    27: "profiling timer expired", 29: "I/O possible", 30: "power failure", 31: "bad system call",
+    35: "signal 35", 64: "signal 64"}
+
+
+def test_every_signal_has_its_name(envd):
+    for number, name in SIGNALS.items():
+        s = envd.start("/bin/sh", ["-c", f"ulimit -c 0; kill -{number} $$"]).run()
+        want = f"signal: {name}"
+        same(f"signal {number}", s.end, {"exitCode": -1, "status": want, "error": want})
+
+
+def test_core_dumps_are_named(envd):
+    with open("/proc/sys/kernel/core_pattern") as f:
+        pattern = f.read().strip()
+    with tempfile.TemporaryDirectory() as folder:
+        s = envd.bash("ulimit -c unlimited && kill -SEGV $$", cwd=folder).run()
+        dumped = bool(os.listdir(folder))
+    if not pattern.startswith(("/", "|")):
+        want = "signal: segmentation fault" + (" (core dumped)" if dumped else "")
+        same("core dumped, or not", s.end["status"], want)
+    check("its words", s.end["status"].removesuffix(" (core dumped)") ==
+          "signal: segmentation fault" and s.end["error"] == s.end["status"], s.end)
+
+
+def test_order_of_events(envd):
+    s = envd.bash("for i in $(seq 300); do echo $i; echo $i >&2; done; exit 2")
+    kinds = []
+    while (event := s.next()) is not None:
+        kinds.append(next(iter(event)))
+    same("start first, end last, once each", (kinds[0], kinds[-1], kinds.count("start"),
+                                              kinds.count("end"), set(kinds[1:-1])),
+         ("start", "end", 1, 1, {"data"}))
+    lines = b"".join(b"%d\n" % i for i in range(1, 301))
+    same("each output in order", (bytes(s.stdout), bytes(s.stderr)), (lines, lines))
+
+
+def test_errors_of_unary_calls(envd):
+    no_pid = (404, {"code": "not_found", "message": "process with pid 4194300 not found"})
+    no_tag = (404, {"code": "not_found", "message": "process with tag nobody not found"})
+    fields = {"SendInput": {"input": {"stdin": "eA=="}}, "SendSignal": {"signal": "SIGNAL_SIGKILL"},
+              "CloseStdin": {}, "Update": {"pty": {"size": {"cols": 1, "rows": 1}}}}
+    for method, rest in fields.items():
+        same(f"{method}: no pid", envd.unary(method, {"process": {"pid": 4194300}, **rest}), no_pid)
+        same(f"{method}: no tag", envd.unary(method, {"process": {"tag": "nobody"}, **rest}),
+             no_tag)
+        for selector in ({}, {"process": {}}):
+            status, reply = envd.unary(method, {**selector, **rest})
+            same(f"{method}: empty selector", (status, reply["code"], reply["message"][:18]),
+                 (501, "unimplemented", "invalid input type"))
+        status, reply = envd.unary(method, {"process": {"pid": -1}, **rest})
+        same(f"{method}: negative pid", (status, reply["code"]), (400, "invalid_argument"))
+    for method, message in (("Connect", no_pid), ("Connect", no_tag)):
+        selector = {"tag": "nobody"} if "tag" in message[1]["message"] else {"pid": 4194300}
+        s = envd.stream("Connect", {"process": selector}).run()
+        same("Connect", s.trailer, {"error": message[1]})
+    same("Connect: empty selector",
+         envd.stream("Connect", {}).run().trailer["error"]["code"], "unimplemented")
+    same("Start: no process", envd.stream("Start", {}).run().trailer["error"]["code"],
+         "invalid_argument")
+    s = envd.start("true", envs={"A=B": "1"}).run()
+    same("Start: a name with =", s.trailer["error"]["code"], "invalid_argument")
+    s = envd.start("true", envs={"": "1"}).run()
+    same("Start: an empty name", s.trailer["error"]["code"], "invalid_argument")
+
+
+def test_errors_of_input(envd):
+    s = started(envd.start("cat"))
+    for empty in ({}, {"input": {}}):
+        status, reply = envd.unary("SendInput", {"process": {"pid": s.pid}, **empty})
+        same("empty input", (status, reply["code"], reply["message"][:18]),
+             (501, "unimplemented", "invalid input type"))
+    same("CloseStdin", envd.unary("CloseStdin", {"process": {"pid": s.pid}}), (200, {}))
+    status, reply = send(envd, s.pid, b"x")
+    same("after CloseStdin", (status, reply), (500, {
+        "code": "internal", "message": "error writing to stdin: stdin not enabled or closed"})
+        if status != 404 else (404, {"code": "not_found",
+                                     "message": f"process with pid {s.pid} not found"}))
+    s.run()
+    same("cat ends", (bytes(s.stdout), s.end["status"]), (b"", "exit status 0"))
+    s = started(envd.bash("exec <&-; sleep 30"))
+    time.sleep(0.3)
+    status, reply = send(envd, s.pid, b"x")
+    same("a process that closed its input", (status, reply["code"], reply["message"]),
+         (500, "internal", "error writing to stdin: broken pipe"))
+    kill(envd, s.pid)
+    s.run()
+    status, reply = send(envd, s.pid, b"x")
+    same("one that ended", (status, reply["code"]), (404, "not_found"))
+    s = started(envd.start("sleep", ["30"]))
+    big = base64.b64encode(bytes(100000)).decode()
+    conn = envd.connect()
+    conn.request("POST", "/process.Process/SendInput",
+                 json.dumps({"process": {"pid": s.pid}, "input": {"stdin": big}}).encode(),
+                 {"Content-Type": "application/json"})
+    time.sleep(0.2)
+    kill(envd, s.pid)
+    reply = json.loads(conn.getresponse().read())
+    same("input that nobody will read", (reply["code"], reply["message"]),
+         ("internal", "error writing to stdin: broken pipe"))
+    s.run()
+
+
+def stream_input(envd, *messages):
+    """What StreamInput answers: ({} or the message, the end's JSON)."""
+    body = b"".join(envd_test.envelope(m) for m in messages)
+    _, _, reply = envd.request("POST", "/process.Process/StreamInput", body,
+                               {"Content-Type": "application/connect+json"})
+    found = []
+    while reply:
+        size = int.from_bytes(reply[1:5], "big")
+        found.append(json.loads(reply[5:5 + size]))
+        reply = reply[5 + size:]
+    return found
+
+
+def test_stream_input_errors_and_switch(envd):
+    one, two = started(envd.start("cat")), started(envd.start("cat"))
+
+    def start_of(process):
+        return {"start": {"process": {"pid": process.pid}}}
+
+    def data(text):
+        return {"data": {"input": {"stdin": base64.b64encode(text).decode()}}}
+
+    same("a second start switches", stream_input(
+        envd, start_of(one), data(b"1"), {"keepalive": {}}, start_of(two), data(b"2"),
+        start_of(one), data(b"11")), [{}, {}])
+    for process, want in ((one, b"111"), (two, b"2")):
+        envd.unary("CloseStdin", {"process": {"pid": process.pid}})
+        same("in order", bytes(process.run().stdout), want)
+    s = started(envd.start("cat"))
+    cases = [
+        ([{}], "unimplemented", "invalid event type"),
+        ([{"start": {}}], "unimplemented", "invalid input type"),
+        ([{"start": {"process": {"pid": 4194300}}}], "not_found",
+         "process with pid 4194300 not found"),
+        ([start_of(s), {"data": {}}], "unimplemented", "invalid input type"),
+        ([start_of(s), {"data": {"input": {"pty": "eA=="}}}], "internal",
+         "error writing to tty: tty not assigned to process"),
+        ([data(b"x")], "invalid_argument", "data came before"),
+        ([start_of(s), data(b"kept"), start_of(one)], "not_found",
+         f"process with pid {one.pid} not found"),
+    ]
+    for messages, code, words in cases:
+        error = stream_input(envd, *messages)[-1].get("error", {})
+        same(f"{messages[-1]}", (error.get("code"), error.get("message", "")[:len(words)]),
+             (code, words))
+    envd.unary("CloseStdin", {"process": {"pid": s.pid}})
+    same("what came before an error is written", bytes(s.run().stdout), b"kept")
+    same("nothing at all", stream_input(envd), [{}, {}])
+
+
+def test_signals_go_to_the_process_alone(envd):
+    s = started(envd.bash("trap 'echo child >&2; exit' TERM; sleep 30 & echo $!; "
+                          "while :; do sleep 0.05; done"))
+    while b"\n" not in s.stdout:
+        s.next()
+    child = int(s.stdout)
+    same("SIGTERM", kill(envd, s.pid, "SIGNAL_SIGTERM"), (200, {}))
+    s.run()
+    same("its handler ran", (bytes(s.stderr), s.end["status"]), (b"child\n", "exit status 0"))
+    check("its child lives", os.path.exists(f"/proc/{child}"))
+    os.kill(child, 9)
+    s = started(envd.start("sleep", ["30"]))
+    for number in (1, 2, 3, 18, 19, 64, -1):
+        status, reply = envd.unary("SendSignal", {"process": {"pid": s.pid}, "signal": number})
+        same(f"signal {number}", (status, reply), (501, {
+            "code": "unimplemented", "message": f"invalid signal: {number}"}))
+    kill(envd, s.pid)
+    s.run()
+
+
+def test_exited_but_not_ended(envd):
+    s = started(envd.bash("sleep 1.2 & exit 4"))
+    wait("exited", lambda: not os.path.exists(f"/proc/{s.pid}"))
+    same("not in List", [p for p in envd.unary("List", {})[1].get("processes", [])
+                         if p["pid"] == s.pid], [])
+    same("a signal comes too late", kill(envd, s.pid), (500, {
+        "code": "internal", "message": "error sending signal: os: process already finished"}))
+    late = started(connect(envd, s.pid))
+    s.run()
+    late.run()
+    same("one end for both", (s.end["exitCode"], late.end), (4, s.end))
+
+
+def test_deadlines(envd):
+    at = time.monotonic()
+    s = started(envd.bash("sleep 1.5; echo still here"))
+    short = started(connect(envd, s.pid, **{"Connect-Timeout-Ms": "300"})).run()
+    took = time.monotonic() - at
+    check("a Connect's timeout ends its stream", 0.25 < took < 1.4, took)
+    same("with", (short.end, short.trailer), (None, {"error": {
+        "code": "deadline_exceeded", "message": "context deadline exceeded"}}))
+    s.run()
+    same("not the process", (bytes(s.stdout), s.end["status"]), (b"still here\n", "exit status 0"))
+    s = started(envd.bash("echo first; sleep 30", headers={"Connect-Timeout-Ms": "600"}))
+    other = started(connect(envd, s.pid, "0"))
+    s.run()
+    other.run()
+    same("a Start's timeout ends the process", (s.end, s.trailer["error"]["code"]),
+         (None, "deadline_exceeded"))
+    same("another reader sees its end", (bytes(other.stdout), other.end["status"]),
+         (b"first\n", "signal: killed"))
+    s = envd.start("sleep", ["0.5"], headers={"Connect-Timeout-Ms": "0"}).run()
+    same("0 is never", s.end["status"], "exit status 0")
+
+
+def test_keepalive_of_each_stream(envd):
+    s = started(envd.bash("for i in 1 2 3 4 5 6; do sleep 0.5; echo; done; sleep 1.4"))
+    loud = started(connect(envd, s.pid, **{"Keepalive-Ping-Interval": "1"}))
+    loud.run()
+    s.run()
+    same("any data restarts the interval", loud.keepalives, 1)
+    same("none without its time", s.keepalives, 0)
+
+
+def test_tags(envd):
+    first = started(envd.start("cat", tag="twin"))
+    second = started(envd.bash("exit 5", tag="other"))
+    second.run()
+    after = started(envd.stream("Connect", {"process": {"tag": "other"}})).run()
+    same("an ended one is found by its tag", after.end, second.end)
+    third = started(envd.start("cat", tag="other"))
+    found = started(envd.stream("Connect", {"process": {"tag": "other"}}))
+    same("a new one with its tag takes its place", found.pid, third.pid)
+    same("the old one is forgotten", refusal(connect(envd, second.pid))[0], "not_found")
+    fourth = envd.bash("exit 6", tag="twin").run()
+    found_twin = started(envd.stream("Connect", {"process": {"tag": "twin"}}))
+    same("a running one is found before an ended one", found_twin.pid, first.pid)
+    same("which has its pid still", started(connect(envd, fourth.pid)).run().end["exitCode"], 6)
+    for s in (first, third):
+        kill(envd, s.pid)
+        s.run()
+    for s in (found, found_twin):
+        s.close()
+
+
+def test_sessions(envd):
+    s = envd.bash("ps -o sid= -p $$; ps -o pgid= -p $$").run()
+    same("a plain process is in envd's session and group", s.stdout.decode().split(),
+         [str(os.getsid(envd.proc.pid)), str(os.getpgid(envd.proc.pid))])
+    s = envd.bash("ps -o sid= -p $$; ps -o pgid= -p $$", pty={}).run()
+    same("a terminal has its own", s.pty.decode().split(), [str(s.pid)] * 2)
+
+
+def test_methods_that_are_not(envd):
+    for method in ("GetResult", "Nothing"):
+        same(method, envd.request("POST", f"/process.Process/{method}", b"{}",
+                                  {"Content-Type": "application/json"})[0], 404)
+
+
+# ---- Terminals ----
+
+class Terminal:
+    """A login shell as pty.create starts it, and a reader of its screen."""
+
+    def __init__(self, envd, cmd="/bin/bash", args=("--norc", "-i"), size=(80, 24), **envs):
+        self.envd = envd
+        self.stream = started(envd.start(
+            cmd, list(args), pty={"size": {"cols": size[0], "rows": size[1]}},
+            envs={"TERM": "xterm-256color", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8",
+                  "PS1": "$ ", **envs}))
+        self.pid = self.stream.pid
+        self.at = 0
+
+    def text(self):
+        return self.stream.pty[self.at:].decode(errors="replace")
+
+    def type(self, data):
+        same("pty input", send(self.envd, self.pid, data.encode(), "pty"), (200, {}))
+
+    def see(self, text):
+        """Read until TEXT is there; what came before it, and it, is done with."""
+        self.stream.conn.sock and self.stream.conn.sock.settimeout(10 * SLOW)
+        while text not in self.text():
+            if self.stream.next() is None:
+                break
+        check(f"the terminal shows {text!r}", text in self.text(), self.text()[-500:])
+        if text in self.text():
+            place = self.text().index(text) + len(text)
+            self.at += len(self.text()[:place].encode())
+
+    def close(self):
+        kill(self.envd, self.pid)
+        self.stream.run()
+
+
+def test_login_shell(envd):
+    t = Terminal(envd, args=("-i", "-l"), size=(101, 37))
+    t.type("PS1='$ '; shopt -q login_shell && echo lo''gin; echo $TERM/$LANG; tty; stty size\n")
+    t.see("login\r\n")
+    t.see("xterm-256color/C.UTF-8\r\n")
+    t.see("/dev/pts/")
+    t.see("37 101\r\n")
+    t.type("exit 7\n")
+    t.stream.run()
+    same("exit", (t.stream.end["exitCode"], t.stream.end["status"]), (7, "exit status 7"))
+
+
+def test_resize_reaches_the_foreground(envd):
+    t = Terminal(envd)
+    t.type("trap 'echo si''ze $(stty size)' WINCH\n")
+    t.see("$ ")
+    t.type("sh -c 'trap \"echo in''ner; exit\" WINCH; echo rea''dy; while :; do sleep 0.05; done'\n")
+    t.see("ready\r\n")
+    same("Update", envd.unary("Update", {"process": {"pid": t.pid},
+                                         "pty": {"size": {"cols": 65, "rows": 43}}}), (200, {}))
+    t.see("inner\r\n")
+    t.type("stty size\n")
+    t.see("43 65\r\n")
+    same("sizes are cut to 16 bits", envd.unary("Update", {
+        "process": {"pid": t.pid}, "pty": {"size": {"cols": 65536 + 70, "rows": 131072 + 30}}}),
+         (200, {}))
+    t.type("stty size\n")
+    t.see("30 70\r\n")
+    t.close()
+
+
+def test_control_c_interrupts_the_foreground_only(envd):
+    t = Terminal(envd)
+    t.type("sleep 1000 & echo back''ground $!\n")
+    t.see("background ")
+    while "\r\n" not in t.text():
+        t.stream.next()
+    background = int(t.text().split()[0])
+    t.see("$ ")
+    t.type("sleep 2000; echo sta''tus $?\n")
+    time.sleep(0.3)
+    t.type("\x03")
+    t.see("^C")
+    t.see("$ ")
+    t.type("echo again $?\n")
+    t.see("again 130\r\n")
+    check("the background lives", os.path.exists(f"/proc/{background}"))
+    os.kill(background, 9)
+    t.close()
+
+
+def test_job_control(envd):
+    t = Terminal(envd)
+    t.type("sleep 0.7; echo ne''ver\n")
+    time.sleep(0.3)
+    t.type("\x1a")
+    t.see("Stopped")
+    t.type("jobs\n")
+    t.see("sleep 0.7")
+    t.type("fg; echo d''one $?\n")
+    t.see("done 0\r\n")
+    t.type("cat\n")
+    time.sleep(0.2)
+    t.type("line\n")
+    t.see("line\r\nline\r\n")
+    t.type("\x04")
+    t.see("$ ")
+    t.type("\x04")
+    t.stream.run()
+    same("Ctrl-D ends the shell", t.stream.end["exited"], True)
+
+
+def test_utf8_across_chunks(envd):
+    word = "äöü€𝄞"
+    with tempfile.NamedTemporaryFile("wb", suffix=".txt") as f:
+        f.write((word * 20000).encode())
+        f.flush()
+        s = started(envd.bash(f"stty raw; printf x; cat {f.name}", pty={}))
+        second = started(connect(envd, s.pid, "0"))
+        for reader in (s, second):
+            reader.run()
+            check("no byte of a character is lost", reader.pty.decode() == "x" + word * 20000,
+                  len(reader.pty))
+            check("chunks", reader.biggest <= 16 << 10, reader.biggest)
+    t = Terminal(envd, "/bin/cat", ())
+    raw = word.encode()
+    for i in range(len(raw)):
+        send(envd, t.pid, raw[i:i + 1], "pty")
+    t.type("\n")
+    t.see(word + "\r\n" + word + "\r\n")
+    t.type("\x04")
+    t.stream.run()
+
+
+def test_terminal_reconnects(envd):
+    t = Terminal(envd)
+    t.type("echo be''fore\n")
+    t.see("before\r\n")
+    t.see("$ ")
+    seen = len(t.stream.pty)
+    t.stream.close()
+    send(envd, t.pid, b"echo mean''while; sleep 0.2; echo still mean''while\n", "pty")
+    time.sleep(0.8)
+    back = started(connect(envd, t.pid, f"pty={seen}"))
+    all_of_it = started(connect(envd, t.pid, "0"))
+    plain = started(connect(envd, t.pid))
+    same("it stays a terminal", envd.unary("Update", {
+        "process": {"pid": t.pid}, "pty": {"size": {"cols": 90, "rows": 20}}}), (200, {}))
+    send(envd, t.pid, b"stty size; exit\n", "pty")
+    for reader in (back, all_of_it, plain):
+        reader.run()
+        same("the end", reader.end["status"], "exit status 0")
+    screen = all_of_it.pty.decode()
+    check("all of it", "before\r\n" in screen and "still meanwhile\r\n" in screen and
+          "20 90\r\n" in screen, screen)
+    same("what was missed, once", bytes(back.pty), bytes(all_of_it.pty[seen:]))
+    check("from now on", "meanwhile" not in plain.pty.decode() and "20 90\r\n" in
+          plain.pty.decode(), bytes(plain.pty))
+
+
+def test_terminal_hangs_up(envd):
+    with tempfile.TemporaryDirectory() as folder:
+        t = Terminal(envd)
+        t.type(f"sh -c 'trap \"echo hup > {folder}/hup; exit\" HUP; echo rea''dy; "
+               "while :; do sleep 0.05; done'\n")
+        t.see("ready\r\n")
+        t.close()
+        same("killed", t.stream.end["status"], "signal: killed")
+        wait("the foreground hears of it", lambda: os.path.exists(f"{folder}/hup"))
+
+
+def test_grandchild_holds_the_terminal(envd):
+    at = time.monotonic()
+    s = started(envd.bash("trap '' HUP; (sleep 1; echo la''te) & exit 3", pty={})).run()
+    took = time.monotonic() - at
+    check("end waits for the last that holds it", took > 0.9, took)
+    same("its output is there, then the end", (b"late" in s.pty, s.end["exitCode"]), (True, 3))
+    s = started(envd.bash("trap '' HUP; sleep 20 & echo $!; wait", pty={}))
+    while b"\n" not in s.pty:
+        s.next()
+    at = time.monotonic()
+    kill(envd, s.pid)
+    s.run()
+    check("a kill does not wait", time.monotonic() - at < 5, time.monotonic() - at)
+    try:
+        os.kill(int(s.pty), 9)
+    except ProcessLookupError:
+        pass
+
+
+def test_terminal_without_size_or_program(envd):
+    s = envd.bash("stty size", pty={}).run()
+    same("no size is 0 0", bytes(s.pty), b"0 0\r\n")
+    s = envd.start("no-such-program", pty={"size": {"cols": 80, "rows": 24}}).run()
+    same("a missing program", (s.end["exitCode"], bytes(s.pty)),
+         (127, b"/bin/sh: 1: exec: no-such-program: not found\r\n"))
+    s = envd.start("pwd", cwd="/etc/passwd", pty={"size": {"cols": 80, "rows": 24}}).run()
+    words = ("error starting pty with command 'pwd' in dir '/etc/passwd' with '80' cols and '24' "
+             "rows: ")
+    same("a failed start", (s.trailer["error"]["code"], s.trailer["error"]["message"][:len(words)]),
+         ("invalid_argument", words))
+    s = started(envd.start("cat", pty={}, stdin=False))
+    same("stdin is for processes without terminal", send(envd, s.pid, b"x\n", "pty"), (200, {}))
+    kill(envd, s.pid)
+    s.run()
 
 
 def main():
