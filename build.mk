@@ -238,6 +238,41 @@ $(ENVD_NEXT): $(NEXT_OBJ) $(call obj,$(filter-out $(NEXT_SRC),$(SRC_envd))) $(PR
 	@echo '  LD $@'
 	$(Q)$(CC) -pthread $(ENVD_LD_$(BUILD)) -o $@ $(filter %.o,$^) $(call lib,base) $(SYS_envd)
 
+# envd's HTTP, RPC and connect/ code behind the Connect conformance suite's methods; no part of
+# envd. tests/conformance/run.sh takes the suite's .proto files from its Go module to
+# CONFORMANCE_PROTO and makes this.
+CONFORMANCE_PROTO ?= build/conformance/proto
+CONFORMANCE := $(OUT)/tests/conformance/server
+CONFORMANCE_GEN := $(OUT)/gen/conformance
+CONFORMANCE_PROTOS := $(addprefix connectrpc/conformance/v1/,config.proto service.proto \
+                        server_compat.proto) google/protobuf/any.proto
+CONFORMANCE_C := $(CONFORMANCE_PROTOS:%.proto=$(CONFORMANCE_GEN)/%.pb-c.c)
+CONFORMANCE_OBJ := $(patsubst %.c,$(OUT)/obj/%.o,$(wildcard tests/conformance/*.c)) \
+                   $(CONFORMANCE_C:.c=.o)
+
+$(CONFORMANCE_C) &: $(addprefix $(CONFORMANCE_PROTO)/,$(CONFORMANCE_PROTOS))
+	@mkdir -p $(CONFORMANCE_GEN)
+	@echo '  PROTOC $(CONFORMANCE_GEN)'
+	$(Q)cd $(CONFORMANCE_PROTO) && \
+	  protoc-c --proto_path=. --c_out=$(abspath $(CONFORMANCE_GEN)) $(CONFORMANCE_PROTOS)
+
+$(CONFORMANCE_GEN)/%.pb-c.o: $(CONFORMANCE_GEN)/%.pb-c.c
+	$(Q)$(CC) $(filter-out -Werror $(WARN),$(CFLAGS_ALL)) -I$(CONFORMANCE_GEN) -c -o $@ $<
+
+$(OUT)/obj/tests/conformance/%.o: tests/conformance/%.c build.mk $(CONFORMANCE_C) | $(PROTO_H)
+	@mkdir -p $(@D)
+	@echo '  CC $@'
+	$(Q)$(CC) $(CFLAGS_ALL) -isystem $(CONFORMANCE_GEN) -MMD -MP -c -o $@ $<
+
+$(CONFORMANCE): $(CONFORMANCE_OBJ) $(filter-out %/envd/route.o,$(ENVD_TEST_OBJ)) $(call lib,base)
+	@mkdir -p $(@D)
+	@echo '  LD $@'
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(CONFORMANCE_OBJ) \
+	  $(filter-out %/envd/route.o,$(ENVD_TEST_OBJ)) $(call lib,base) $(SYS_envd)
+
+.PHONY: conformance
+conformance: $(CONFORMANCE)
+
 .PHONY: integration
 integration: $(ENVD_NEXT) $(HTTP_TEST_SERVER) $(PROCESS_CLIENT) $(PROXY_TEST_SERVER) \
   $(API_TEST_SERVER) $(ENGINE_TEST)

@@ -96,7 +96,7 @@ struct exchange {
 
     /* Loop handlers that stream; all may be NULL. */
     void *owner;
-    void (*on_gone)(struct exchange *ex);     /* the client left; conn is NULL now */
+    void (*on_gone)(struct exchange *ex);     /* the client left, or its body is malformed */
     void (*on_writable)(struct exchange *ex); /* below CONN_OUT_LOW again */
     /* The body as it comes, instead of collecting it; LEN 0 is its end. */
     void (*on_body)(struct exchange *ex, const char *data, size_t len);
@@ -138,7 +138,7 @@ void conn_start_blocking(struct exchange *ex);
 
 /* Status line and headers. LENGTH -1: chunked (or until close for HTTP/1.0). */
 void answer_head(struct exchange *ex, int status, const char *content_type, int64_t length);
-/* Loop: a streamed answer. Write returns the backlog. */
+/* Loop: a streamed answer. */
 void http_stream_begin(struct exchange *ex, int status, const char *content_type);
 size_t http_stream_write(struct exchange *ex, const void *data, size_t len);
 /*

@@ -56,6 +56,21 @@ static void body_slice(struct conn *conn, const char *data, size_t len)
         exchange_too_large(ex);
 }
 
+/* The framing of the body is wrong. */
+static void refuse_body(struct exchange *ex)
+{
+    ex->head.keep_alive = false;
+    if (ex->begun) {
+        conn_close(ex->conn);
+        return;
+    }
+    exchange_ref(ex);
+    if (ex->on_gone != NULL) /* who waited for the body waits in vain */
+        ex->on_gone(ex);
+    http_reply_error(ex, 400, "malformed request body");
+    exchange_unref(ex);
+}
+
 static bool step_body(struct conn *conn)
 {
     struct exchange *ex = conn->ex;
@@ -70,11 +85,7 @@ static bool step_body(struct conn *conn)
         body_slice(conn, data, len); /* DATA points into conn->in */
     buf_consume(&conn->in, used);
     if (step == HTTP_BODY_BAD) {
-        ex->head.keep_alive = false;
-        if (ex->begun)
-            conn_close(conn);
-        else
-            http_reply_error(ex, 400, "malformed request body");
+        refuse_body(ex);
         return true;
     }
     if (step == HTTP_BODY_END) {

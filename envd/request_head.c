@@ -131,12 +131,12 @@ void request_head_forget(struct request_head *head)
 static int decode(const char *s, size_t len, struct buf *out, struct err *err)
 {
     buf_reset(out);
-    if (url_decode(s, len, true, out) < 0 || memchr(buf_str(out), '\0', out->len) != NULL)
+    if (url_decode(s, len, true, out) < 0)
         return err_set(err, ERR_INVALID, "the query is not well-formed or too long");
     return 0;
 }
 
-int http_query_get(const char *query, const char *name, struct buf *out, struct err *err)
+int http_query_bytes(const char *query, const char *name, struct buf *out, struct err *err)
 {
     _cleanup_buf_ struct buf key;
 
@@ -156,4 +156,13 @@ int http_query_get(const char *query, const char *name, struct buf *out, struct 
         query += len + (query[len] == '&');
     }
     return 0;
+}
+
+int http_query_get(const char *query, const char *name, struct buf *out, struct err *err)
+{
+    int rc = http_query_bytes(query, name, out, err);
+
+    if (rc > 0 && memchr(buf_str(out), '\0', out->len) != NULL)
+        return err_set(err, ERR_INVALID, "the query is not well-formed or too long");
+    return rc;
 }

@@ -50,6 +50,8 @@ void request_head_forget(struct request_head *head);
 /* First header of that lower-case name, or NULL. */
 const char *request_head_get(const struct request_head *head, const char *name);
 
+/* See http_query_param; this one leaves NUL in. */
+int http_query_bytes(const char *query, const char *name, struct buf *out, struct err *err);
 /* See http_query_param. */
 int http_query_get(const char *query, const char *name, struct buf *out, struct err *err);
 

@@ -50,6 +50,13 @@ static const struct route routes[] = {
     {"POST", "/upgrade", ROUTE_PLATFORM, UPGRADE_MAX_BYTES, handle_upgrade, NULL, NULL},
 };
 
+/* A Connect method without side effects answers GET too. */
+static bool is_method(const struct route *route, const char *method)
+{
+    return str_eq(route->method, method) ||
+           (route->rpc != NULL && route->rpc->idempotent && str_eq(method, "GET"));
+}
+
 const struct route *route_find(const char *method, const char *path, int *status, char *allow)
 {
     size_t len = 0;
@@ -58,9 +65,10 @@ const struct route *route_find(const char *method, const char *path, int *status
     for (size_t i = 0; i < array_size(routes); i++) {
         if (!str_eq(routes[i].path, path))
             continue;
-        if (str_eq(routes[i].method, method))
+        if (is_method(&routes[i], method))
             return &routes[i];
-        len += (size_t)snprintf(allow + len, ROUTE_ALLOW_SIZE - len, "%s%s", len > 0 ? ", " : "",
+        len += (size_t)snprintf(allow + len, ROUTE_ALLOW_SIZE - len, "%s%s%s", len > 0 ? ", " : "",
+                                is_method(&routes[i], "GET") && routes[i].rpc ? "GET, " : "",
                                 routes[i].method);
     }
     *status = len > 0 ? 405 : 404;

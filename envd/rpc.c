@@ -4,6 +4,7 @@
 
 #include "envd/rpc_call.h"
 #include "server/base/mem.h"
+#include "server/base/str.h"
 
 const struct settings *rpc_settings(const struct rpc_call *call)
 {
@@ -18,6 +19,49 @@ const char *rpc_header(const struct rpc_call *call, const char *name)
 int64_t rpc_timeout_ms(const struct rpc_call *call)
 {
     return call->timeout_ms;
+}
+
+bool rpc_is_get(const struct rpc_call *call)
+{
+    return call->get;
+}
+
+void rpc_add_header(struct rpc_call *call, const char *name, const char *value)
+{
+    http_add_header(call->ex, name, value);
+}
+
+void rpc_add_trailer(struct rpc_call *call, const char *name, const char *value)
+{
+    json_t *values;
+
+    if (call->trailers == NULL)
+        call->trailers = json_object();
+    values = json_object_get(call->trailers, name);
+    if (values == NULL) {
+        json_put(call->trailers, name, json_array());
+        values = json_object_get(call->trailers, name);
+    }
+    json_array_append_new(values, json_string(value));
+}
+
+void rpc_add_detail(struct rpc_call *call, const char *type, const void *data, size_t len)
+{
+    _cleanup_free_ char *text = mem_calloc(BASE64_SIZE(len), 1);
+    json_t *detail = json_object();
+
+    base64_encode(BASE64_STD_RAW, data, len, text);
+    json_put_str(detail, "type", type);
+    json_put_str(detail, "value", text);
+    if (call->details == NULL)
+        call->details = json_array();
+    json_array_append_new(call->details, detail);
+}
+
+void rpc_send_head(struct rpc_call *call)
+{
+    if (!call->over)
+        wire_begin(call);
 }
 
 void rpc_set_state(struct rpc_call *call, void *state)
@@ -76,6 +120,8 @@ void call_unref(struct rpc_call *call)
     loop_timer_stop(rpc_loop(call), &call->keepalive);
     client_stream_free(call->input);
     free(call->work);
+    json_decref(call->trailers);
+    json_decref(call->details);
     codec_free(call->request);
     codec_free(call->response);
     free(call->user);

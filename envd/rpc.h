@@ -23,6 +23,7 @@
 #include "server/base/err.h"
 
 #define RPC_BODY_MAX_BYTES (4 << 20)         /* of a request message, unless the method says more */
+#define RPC_GZIP_MIN_BYTES (4 << 10)         /* a smaller answer is not worth compressing */
 #define RPC_KEEPALIVE_DEFAULT_MS (90 * 1000) /* without Keepalive-Ping-Interval */
 
 struct loop;
@@ -73,6 +74,7 @@ struct rpc_method {
     /* RPC_STREAM: sent after each interval of silence. NULL: none. */
     const ProtobufCMessage *keepalive;
     size_t body_max_bytes; /* 0: RPC_BODY_MAX_BYTES */
+    size_t gzip_min_bytes; /* 0: RPC_GZIP_MIN_BYTES */
     bool owns_timeout;     /* the handler enforces rpc_timeout_ms itself */
     /*
      * A call under way for the envd that replaces this one, and from the one before (handover.h).
@@ -81,6 +83,7 @@ struct rpc_method {
      */
     int (*save)(struct rpc_call *call, struct handover_call *out);
     int (*load)(struct rpc_call *call, const struct Handover__Call *in, struct err *err);
+    bool idempotent; /* unary, without side effects: answers GET too */
 };
 
 /* ---- The request ---- */
@@ -98,6 +101,19 @@ int64_t rpc_timeout_ms(const struct rpc_call *call);
 
 /* The loop all calls live on. Loop thread. */
 struct loop *rpc_loop(const struct rpc_call *call);
+
+/* Asked with GET: of an idempotent method only. */
+bool rpc_is_get(const struct rpc_call *call);
+
+/* ---- Beside the answer. Loop thread. ---- */
+
+/* A header, before anything is sent; a trailer, before the end. Those of one NAME add up. */
+void rpc_add_header(struct rpc_call *call, const char *name, const char *value);
+void rpc_add_trailer(struct rpc_call *call, const char *name, const char *value);
+/* A detail of the error that follows: DATA is the binary form of a TYPE ("package.Message"). */
+void rpc_add_detail(struct rpc_call *call, const char *type, const void *data, size_t len);
+/* RPC_STREAM: send the head now, before the first message. */
+void rpc_send_head(struct rpc_call *call);
 
 /* ---- State of the handler ---- */
 

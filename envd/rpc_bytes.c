@@ -39,55 +39,79 @@ static char *put(char *to, const void *data, size_t len)
     return to + len;
 }
 
-/* Room for one envelope of LEN bytes, its head filled in. */
-static char *envelope_room(struct rpc_call *call, size_t len)
-{
-    char *to = http_stream_room(call->ex, ENVELOPE_HEAD_BYTES + len);
+/* Where one envelope is written: the connection's buffer, or PACKED when it is to be compressed. */
+struct place {
+    struct rpc_call *call;
+    struct buf packed;
+};
 
+/* Room for one envelope of LEN bytes, its head filled in. */
+static char *envelope_room(struct place *place, size_t len)
+{
+    char *to;
+
+    if (place->call->gzip_answer) {
+        wire_envelope_open(&place->packed);
+        return buf_reserve(&place->packed, len);
+    }
+    to = http_stream_room(place->call->ex, ENVELOPE_HEAD_BYTES + len);
     if (to == NULL)
         return NULL;
     envelope_head((uint8_t *)to, 0, (uint32_t)len);
     return to + ENVELOPE_HEAD_BYTES;
 }
 
-static void send_proto(struct rpc_call *call, const struct rpc_bytes_form *form, const void *data,
+static void envelope_done(struct place *place, size_t len)
+{
+    if (!place->call->gzip_answer) {
+        http_stream_commit(place->call->ex, ENVELOPE_HEAD_BYTES + len);
+        return;
+    }
+    buf_commit(&place->packed, len);
+    wire_envelope_send(place->call, &place->packed, 0);
+    buf_clear(&place->packed);
+}
+
+static void send_proto(struct place *place, const struct rpc_bytes_form *form, const void *data,
                        size_t len)
 {
     uint8_t room[DEPTH_MAX * TAG_BYTES_MAX];
     size_t head = proto_head(form, len, room);
-    char *to = envelope_room(call, head + len);
+    char *to = envelope_room(place, head + len);
 
     if (to == NULL)
         return;
     to = put(to, room + sizeof(room) - head, head);
     put(to, data, len);
-    http_stream_commit(call->ex, ENVELOPE_HEAD_BYTES + head + len);
+    envelope_done(place, head + len);
 }
 
-static void send_json(struct rpc_call *call, const struct rpc_bytes_form *form, const void *data,
+static void send_json(struct place *place, const struct rpc_bytes_form *form, const void *data,
                       size_t len)
 {
     size_t head = strlen(form->json_head), tail = strlen(form->json_tail);
     size_t size = head + BASE64_SIZE(len) - 1 + tail;
-    char *to = envelope_room(call, size);
+    char *to = envelope_room(place, size);
 
     if (to == NULL)
         return;
     to = put(to, form->json_head, head);
     to += base64_encode(BASE64_STD, data, len, to);
     put(to, form->json_tail, tail);
-    http_stream_commit(call->ex, ENVELOPE_HEAD_BYTES + size);
+    envelope_done(place, size);
 }
 
 int rpc_send_bytes(struct rpc_call *call, const struct rpc_bytes_form *form, const void *data,
                    size_t len)
 {
+    struct place place = {.call = call};
+
     if (call->over)
         return -1;
     wire_begin(call);
     if (call->codec == CODEC_JSON)
-        send_json(call, form, data, len);
+        send_json(&place, form, data, len);
     else
-        send_proto(call, form, data, len);
+        send_proto(&place, form, data, len);
     return call_sent(call);
 }

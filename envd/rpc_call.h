@@ -36,8 +36,10 @@ struct rpc_call {
     struct exchange *ex;
     const struct rpc_method *method;
     enum codec codec;
-    bool stream; /* enveloped, by its content type */
-    bool gzip;
+    bool stream;      /* enveloped, by its content type */
+    bool get;         /* the message is in the query */
+    bool gzip;        /* the request is, or may be, compressed */
+    bool gzip_answer; /* the client asked for it */
     int64_t timeout_ms;
     int64_t keepalive_ms;
     struct loop_timer deadline;
@@ -46,6 +48,8 @@ struct rpc_call {
     void *state;
     struct user *user; /* rpc_user */
 
+    json_t *trailers;            /* {name: [value, …]}, NULL: none */
+    json_t *details;             /* [{"type", "value"}, …], NULL: none */
     struct client_stream *input; /* NULL: the method is none */
     struct rpc_work *work;       /* NULL: no worker has it */
     ProtobufCMessage *request;
@@ -100,6 +104,8 @@ int wire_read_head(struct rpc_call *call, struct err *err);
 bool wire_read_type(struct rpc_call *call);
 /* The content type of the call's answer. */
 const char *wire_content_type(const struct rpc_call *call);
+/* The message of a GET: its query parameters to *TEXT and *COMPRESSED. -1 with *ERR. */
+int wire_read_query(struct rpc_call *call, struct buf *text, bool *compressed, struct err *err);
 /* 415, naming what is served. */
 void wire_refuse_type(struct exchange *ex, const struct rpc_method *method);
 /* Of a request message, in bytes. */
@@ -109,6 +115,9 @@ int wire_decode(struct rpc_call *call, const char *data, size_t len, bool compre
                 ProtobufCMessage **out, struct err *err);
 /* Send a stream's head, if it is not out. */
 void wire_begin(struct rpc_call *call);
+/* An envelope to be filled: space for its head; then its payload is added, and it is sent. */
+void wire_envelope_open(struct buf *out);
+void wire_envelope_send(struct rpc_call *call, struct buf *out, uint8_t flags);
 /* Send one enveloped message. */
 int wire_send(struct rpc_call *call, const ProtobufCMessage *message, struct err *err);
 /* Send the end: a unary answer or error, or the last envelope of a stream. */

@@ -48,9 +48,10 @@ static void take_pending(struct rpc_call *call)
                                       call->input->pending.len, &used, &err);
 
         buf_consume(&call->input->pending, used);
-        if (rc < 0)
+        if (rc < 0) {
+            call_tell_closed(call);
             call_fail(call, &err);
-        else if (rc > 0) {
+        } else if (rc > 0) {
             take_message(call);
             envelope_reader_next(&call->input->reader);
         }

@@ -139,6 +139,7 @@ static int do_remove(struct rpc_call *call, const ProtobufCMessage *request,
 const struct rpc_method rpc_filesystem_stat = {
     .service = SERVICE,
     .name = "Stat",
+    .idempotent = true,
     .kind = RPC_WORKER,
     .request = &filesystem__stat_request__descriptor,
     .response = &filesystem__stat_response__descriptor,
@@ -163,6 +164,7 @@ const struct rpc_method rpc_filesystem_move = {
 const struct rpc_method rpc_filesystem_list_dir = {
     .service = SERVICE,
     .name = "ListDir",
+    .idempotent = true,
     .kind = RPC_WORKER,
     .request = &filesystem__list_dir_request__descriptor,
     .response = &filesystem__list_dir_response__descriptor,

@@ -161,6 +161,7 @@ static int close_stdin(struct rpc_call *call, const ProtobufCMessage *request,
 const struct rpc_method rpc_process_list = {
     .service = "process.Process",
     .name = "List",
+    .idempotent = true,
     .kind = RPC_UNARY,
     .request = &process__list_request__descriptor,
     .response = &process__list_response__descriptor,

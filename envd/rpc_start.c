@@ -58,12 +58,21 @@ static void start_method(struct rpc_call *call)
 /* The one message of a body: bare, or in one envelope. */
 static int read_request(struct rpc_call *call, struct err *err)
 {
+    _cleanup_buf_ struct buf text;
+    bool compressed;
     size_t len;
     const char *body = http_body(call->ex, &len);
     struct envelope envelope;
 
+    buf_init(&text, REQUEST_HEAD_MAX_BYTES);
+    if (call->get)
+        return wire_read_query(call, &text, &compressed, err) < 0
+                   ? -1
+                   : wire_decode(call, buf_str(&text), text.len, compressed, &call->request, err);
     if (!call->stream)
         return wire_decode(call, body, len, call->gzip, &call->request, err);
+    if (len == 0)
+        return err_set(err, ERR_UNSUPPORTED, "unary request has zero messages");
     if (envelope_split(body, len, wire_message_max(call->method), &envelope, err) < 0)
         return -1;
     if (envelope.flags & ENVELOPE_END)

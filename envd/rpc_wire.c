@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <string.h>
 
 #include "envd/connect/gzip.h"
@@ -7,19 +8,7 @@
 #include "server/base/mem.h"
 #include "server/base/str.h"
 
-#define SCRATCH_KEEP_BYTES (1 << 20)
-
-static struct buf scratch; /* loop thread: one message on its way out */
-
-static struct buf *scratch_get(void)
-{
-    if (scratch.cap > SCRATCH_KEEP_BYTES)
-        buf_clear(&scratch);
-    if (scratch.max == 0)
-        buf_init(&scratch, CONN_OUT_MAX / 2);
-    buf_reset(&scratch);
-    return &scratch;
-}
+#define TRAILER_NAME_SIZE 256
 
 size_t wire_message_max(const struct rpc_method *method)
 {
@@ -43,26 +32,60 @@ int wire_decode(struct rpc_call *call, const char *data, size_t len, bool compre
     _cleanup_buf_ struct buf plain;
 
     buf_init(&plain, wire_message_max(call->method));
+    if (compressed && call->stream && !call->gzip)
+        return err_set(err, ERR_INTERNAL,
+                       "protocol error: sent compressed message without compression support");
     if (!compressed || len == 0)
         return decode(call, data, len, out, err);
-    if (!call->gzip)
-        return err_set(err, ERR_INVALID, "protocol error: compressed message without an encoding");
     if (gzip_inflate(data, len, &plain, err) < 0)
         return -1;
     return decode(call, buf_str(&plain), plain.len, out, err);
 }
 
+static size_t gzip_min(const struct rpc_call *call)
+{
+    size_t min = call->method->gzip_min_bytes;
+
+    return min > 0 ? min : RPC_GZIP_MIN_BYTES;
+}
+
 void wire_begin(struct rpc_call *call)
 {
-    if (!call->begun)
-        http_stream_begin(call->ex, 200, wire_content_type(call));
+    if (call->begun)
+        return;
+    http_set_header(call->ex, "Connect-Accept-Encoding", "gzip");
+    if (call->gzip_answer)
+        http_set_header(call->ex, "Connect-Content-Encoding", "gzip");
+    http_stream_begin(call->ex, 200, wire_content_type(call));
     call->begun = true;
     call_trim(call);
 }
 
-/* Fill in the head that was kept free at the front of OUT, and send it. */
-static void send_envelope(struct rpc_call *call, struct buf *out, uint8_t flags)
+/* Compress what OUT holds from AT on. False: it stays as it is. */
+static bool compress(const struct rpc_call *call, struct buf *out, size_t at)
 {
+    _cleanup_buf_ struct buf packed;
+    size_t len = out->len - at;
+
+    buf_init(&packed, CONN_OUT_MAX);
+    if (!call->gzip_answer || out->overflow || len < gzip_min(call) ||
+        gzip_deflate(out->data + at, len, &packed) < 0 || packed.len >= len)
+        return false;
+    memcpy(out->data + at, packed.data, packed.len);
+    out->len = at + packed.len;
+    return true;
+}
+
+void wire_envelope_open(struct buf *out)
+{
+    buf_init(out, CONN_OUT_MAX / 2);
+    buf_add(out, "\0\0\0\0\0", ENVELOPE_HEAD_BYTES);
+}
+
+void wire_envelope_send(struct rpc_call *call, struct buf *out, uint8_t flags)
+{
+    if (compress(call, out, ENVELOPE_HEAD_BYTES))
+        flags |= ENVELOPE_COMPRESSED;
     envelope_head((uint8_t *)out->data, flags, (uint32_t)(out->len - ENVELOPE_HEAD_BYTES));
     wire_begin(call);
     http_stream_write(call->ex, out->data, out->len);
@@ -70,12 +93,12 @@ static void send_envelope(struct rpc_call *call, struct buf *out, uint8_t flags)
 
 int wire_send(struct rpc_call *call, const ProtobufCMessage *message, struct err *err)
 {
-    struct buf *out = scratch_get();
+    _cleanup_buf_ struct buf out;
 
-    buf_add(out, "\0\0\0\0\0", ENVELOPE_HEAD_BYTES);
-    if (codec_encode(call->codec, message, out, err) < 0)
+    wire_envelope_open(&out);
+    if (codec_encode(call->codec, message, &out, err) < 0)
         return -1;
-    send_envelope(call, out, 0);
+    wire_envelope_send(call, &out, 0);
     return 0;
 }
 
@@ -87,7 +110,7 @@ static enum connect_code code_of(const struct rpc_call *call, const struct err *
     return connect_code_of(err->code);
 }
 
-/* {"code":"…","message":"…"}; a new reference. */
+/* {"code":"…","message":"…","details":[…]}; a new reference. */
 static json_t *error_json(const struct rpc_call *call, const struct err *err)
 {
     enum connect_code code = code_of(call, err);
@@ -97,7 +120,10 @@ static json_t *error_json(const struct rpc_call *call, const struct err *err)
     while (len > 0 && !str_is_utf8(err->msg, len)) /* cut at its limit, or a name of the disk */
         len--;
     json_put_str(json, "code", connect_code_name(code));
-    json_put(json, "message", json_stringn(err->msg, len));
+    if (len > 0)
+        json_put(json, "message", json_stringn(err->msg, len));
+    if (call != NULL && call->details != NULL)
+        json_put(json, "details", json_incref(call->details));
     return json;
 }
 
@@ -105,14 +131,16 @@ static void finish_stream(struct rpc_call *call, const struct err *err)
 {
     _cleanup_json_ json_t *end = json_object();
     _cleanup_free_ char *text = NULL;
-    struct buf *out = scratch_get();
+    _cleanup_buf_ struct buf out;
 
     if (err != NULL)
         json_put(end, "error", error_json(call, err));
+    if (call->trailers != NULL)
+        json_put(end, "metadata", json_incref(call->trailers));
     text = json_text(end);
-    buf_add(out, "\0\0\0\0\0", ENVELOPE_HEAD_BYTES);
-    buf_add_str(out, text);
-    send_envelope(call, out, ENVELOPE_END);
+    wire_envelope_open(&out);
+    buf_add_str(&out, text);
+    wire_envelope_send(call, &out, ENVELOPE_END);
     http_stream_end(call->ex);
 }
 
@@ -131,10 +159,39 @@ void rpc_refuse(struct exchange *ex, const struct err *err)
     reply_unary_error(ex, NULL, err);
 }
 
+/* A unary call has its trailers as headers. */
+static void add_trailers(struct rpc_call *call)
+{
+    const char *name;
+    json_t *values, *value;
+    char header[TRAILER_NAME_SIZE];
+    size_t i;
+
+    json_object_foreach(call->trailers, name, values) {
+        snprintf(header, sizeof(header), "Trailer-%s", name);
+        json_array_foreach(values, i, value)
+            http_add_header(call->ex, header, json_string_value(value));
+    }
+}
+
+static void reply_unary(struct rpc_call *call, const ProtobufCMessage *response)
+{
+    _cleanup_buf_ struct buf out;
+    struct err err = {0};
+
+    buf_init(&out, CONN_OUT_MAX / 2);
+    if (codec_encode(call->codec, response, &out, &err) < 0) {
+        reply_unary_error(call->ex, call, &err);
+        return;
+    }
+    if (compress(call, &out, 0))
+        http_set_header(call->ex, "Content-Encoding", "gzip");
+    http_reply(call->ex, 200, wire_content_type(call), buf_str(&out), out.len);
+}
+
 void wire_finish(struct rpc_call *call, const ProtobufCMessage *response, const struct err *err)
 {
     struct err encode_err = {0};
-    struct buf *out;
 
     if (err != NULL && err->code == ERR_INTERNAL && err->detail[0] != '\0')
         log_err(LOG_WARN, call->method->name, NULL, err);
@@ -145,11 +202,9 @@ void wire_finish(struct rpc_call *call, const ProtobufCMessage *response, const 
         finish_stream(call, err);
         return;
     }
-    out = scratch_get();
-    if (err == NULL && codec_encode(call->codec, response, out, &encode_err) < 0)
-        err = &encode_err;
+    add_trailers(call);
     if (err != NULL)
         reply_unary_error(call->ex, call, err);
     else
-        http_reply(call->ex, 200, wire_content_type(call), buf_str(out), out->len);
+        reply_unary(call, response);
 }

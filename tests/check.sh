@@ -214,9 +214,12 @@ unit_tests release $(ls tests/unit)
 integration release
 contract release
 
+run conformance-release 600 env CC="${CC:-gcc}" tests/conformance/run.sh build/release
+
 unit_tests asan $(ls tests/unit)
 fuzz_replays asan
 integration asan restart_test escape_test envd_cost_test # what they look at is the same in every build
+run conformance-asan 600 env CC="${CC:-gcc}" tests/conformance/run.sh build/asan
 contract asan --short
 
 # The thread sanitizer of gcc 12 does not know every kernel's address-space layout.

@@ -6,7 +6,8 @@
  * bytes in base64, 64-bit integers as strings, enums by name, Timestamp as RFC 3339, maps as
  * objects. JSON in: also snake_case names, URL-safe or unpadded base64, numbers or strings for
  * integers, numbers for enums; null is absent; unknown fields are skipped.
- * Strings must be UTF-8 without NUL in both forms.
+ * Strings must be UTF-8 without NUL in both forms. What a message takes in memory is bounded by
+ * codec_memory_max(), so that a small text of many empty things cannot fill it.
  * Source: envd-api section 2.6; protobuf.dev "ProtoJSON Format" and "Encoding".
  */
 #ifndef ENVD_CONNECT_CODEC_H
@@ -23,7 +24,7 @@ enum codec { CODEC_JSON, CODEC_PROTO };
 
 /*
  * Decode LEN bytes as a DESC message: 0 and *OUT, to free with codec_free; or -1 with ERR_INVALID
- * whose message says what is wrong.
+ * whose message says what is wrong, or ERR_LIMIT when it would take too much memory.
  */
 int codec_decode(enum codec codec, const ProtobufCMessageDescriptor *desc, const char *data,
                  size_t len, ProtobufCMessage **out, struct err *err);
@@ -39,7 +40,25 @@ static inline void cleanup_message(ProtobufCMessage **message)
 }
 #define _cleanup_message_ __attribute__((cleanup(cleanup_message)))
 
+/*
+ * A message type with a JSON form of its own, beside Timestamp. TEXT is one well-formed JSON value;
+ * READ fills MESSAGE, WRITE appends one value. Add before the first message; never freed.
+ */
+struct codec_form {
+    const char *message; /* full name, "google.protobuf.Any" */
+    int (*read)(const char *text, size_t len, ProtobufCMessage *message, struct err *err);
+    int (*write)(const ProtobufCMessage *message, struct buf *out, struct err *err);
+    struct codec_form *next;
+};
+void codec_add_form(struct codec_form *form);
+
 /* ---- The parts, for codec_*.c and tests ---- */
+
+/* NULL: the usual one. */
+const struct codec_form *codec_form_of(const ProtobufCMessageDescriptor *desc);
+/* What an allocation of SIZE bytes takes, and all those of a message of LEN bytes may take. */
+size_t codec_memory(size_t size);
+size_t codec_memory_max(size_t len);
 
 int codec_json_decode(const ProtobufCMessageDescriptor *desc, const char *data, size_t len,
                       ProtobufCMessage **out, struct err *err);

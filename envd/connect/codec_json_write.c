@@ -259,11 +259,14 @@ static bool is_present(const ProtobufCMessage *message, const ProtobufCFieldDesc
 static int write_message(const ProtobufCMessage *message, struct buf *out, struct err *err)
 {
     const ProtobufCMessageDescriptor *desc = message->descriptor;
+    const struct codec_form *form = codec_form_of(desc);
     char name[NAME_MAX_BYTES];
     bool first = true;
 
     if (codec_is_timestamp(desc))
         return write_timestamp(message, out, err);
+    if (form != NULL)
+        return form->write(message, out, err);
     buf_add_char(out, '{');
     for (unsigned i = 0; i < desc->n_fields; i++) {
         const ProtobufCFieldDescriptor *field = &desc->fields[i];

@@ -1,3 +1,4 @@
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -5,26 +6,6 @@
 #include "server/base/str.h"
 
 #define DEPTH_MAX 32
-
-int codec_decode(enum codec codec, const ProtobufCMessageDescriptor *desc, const char *data,
-                 size_t len, ProtobufCMessage **out, struct err *err)
-{
-    return codec == CODEC_JSON ? codec_json_decode(desc, data, len, out, err)
-                               : codec_proto_decode(desc, data, len, out, err);
-}
-
-int codec_encode(enum codec codec, const ProtobufCMessage *message, struct buf *out,
-                 struct err *err)
-{
-    return codec == CODEC_JSON ? codec_json_encode(message, out, err)
-                               : codec_proto_encode(message, out, err);
-}
-
-void codec_free(ProtobufCMessage *message)
-{
-    if (message != NULL)
-        protobuf_c_message_free_unpacked(message, NULL);
-}
 
 struct wire {
     const uint8_t *at;
@@ -116,16 +97,47 @@ static const char *check(const ProtobufCMessageDescriptor *desc, struct wire wir
     return NULL;
 }
 
+/* What protobuf-c may allocate for one message, by plain malloc and free. */
+struct allowance {
+    size_t left;
+    bool exhausted;
+};
+
+static void *allot(void *data, size_t size)
+{
+    struct allowance *allowance = data;
+    void *memory = codec_memory(size) <= allowance->left ? malloc(size) : NULL;
+    size_t taken = memory != NULL ? codec_memory(malloc_usable_size(memory)) : 0;
+
+    if (memory == NULL)
+        allowance->exhausted = true;
+    allowance->left -= taken < allowance->left ? taken : allowance->left;
+    return memory;
+}
+
+static void unallot(void *data, void *memory)
+{
+    struct allowance *allowance = data;
+
+    if (memory != NULL)
+        allowance->left += codec_memory(malloc_usable_size(memory));
+    free(memory);
+}
+
 int codec_proto_decode(const ProtobufCMessageDescriptor *desc, const char *data, size_t len,
                        ProtobufCMessage **out, struct err *err)
 {
     struct wire wire = {(const uint8_t *)data, (const uint8_t *)data + len};
     const char *problem = check(desc, wire, 0);
+    struct allowance allowance = {.left = codec_memory_max(len)};
+    ProtobufCAllocator allocator = {allot, unallot, &allowance};
     ProtobufCMessage *message;
 
     if (problem != NULL)
         return err_set(err, ERR_INVALID, "invalid %s: %s", desc->short_name, problem);
-    message = protobuf_c_message_unpack(desc, NULL, len, (const uint8_t *)data);
+    message = protobuf_c_message_unpack(desc, &allocator, len, (const uint8_t *)data);
+    if (message == NULL && allowance.exhausted)
+        return err_set(err, ERR_LIMIT, "the message takes too much memory");
     if (message == NULL)
         return err_set(err, ERR_INVALID, "invalid %s: not well-formed", desc->short_name);
     *out = message;

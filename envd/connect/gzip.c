@@ -1,9 +1,14 @@
 #include "envd/connect/gzip.h"
 
 #include <limits.h>
+#include <string.h>
 #include <zlib.h>
 
+#include "server/base/str.h"
+
 #define STEP_BYTES (16 << 10)
+#define GZIP_WINDOW_BITS (16 + 13) /* 8 KiB: little memory, and the answers are not large */
+#define GZIP_MEM_LEVEL 6
 
 static int inflate_all(z_stream *stream, struct buf *out, struct err *err)
 {
@@ -44,4 +49,64 @@ int gzip_inflate(const char *data, size_t len, struct buf *out, struct err *err)
     rc = inflate_all(&stream, out, err);
     inflateEnd(&stream);
     return rc;
+}
+
+int gzip_deflate(const char *data, size_t len, struct buf *out)
+{
+    z_stream stream = {0};
+    size_t bound;
+    char *to;
+    int rc;
+
+    if (len > UINT_MAX / 2 || deflateInit2(&stream, Z_BEST_SPEED, Z_DEFLATED, GZIP_WINDOW_BITS,
+                                           GZIP_MEM_LEVEL, Z_DEFAULT_STRATEGY) != Z_OK)
+        return -1;
+    bound = deflateBound(&stream, len);
+    to = buf_reserve(out, bound);
+    stream.next_in = (Bytef *)(uintptr_t)data;
+    stream.avail_in = (uInt)len;
+    stream.next_out = (Bytef *)to;
+    stream.avail_out = to != NULL ? (uInt)bound : 0;
+    rc = to != NULL ? deflate(&stream, Z_FINISH) : Z_BUF_ERROR;
+    if (rc == Z_STREAM_END)
+        buf_commit(out, bound - stream.avail_out);
+    deflateEnd(&stream);
+    return rc == Z_STREAM_END ? 0 : -1;
+}
+
+/* The weight of a list element's parameters is above 0. */
+static bool wanted(const char *parameters, size_t len)
+{
+    const char *end = parameters + len;
+
+    for (const char *at = parameters; at < end; at++) {
+        if (*at != ';')
+            continue;
+        at += 1 + strspn(at + 1, " \t");
+        if (end - at < 2 || (*at | 0x20) != 'q' || at[1] != '=')
+            continue;
+        for (at += 2; at < end && (*at == '0' || *at == '.'); at++)
+            ;
+        return at < end && *at >= '1' && *at <= '9';
+    }
+    return true;
+}
+
+bool gzip_accepted(const char *header)
+{
+    bool any = false;
+
+    while (*header != '\0') {
+        size_t len, name;
+
+        header += strspn(header, ", \t");
+        len = strcspn(header, ",");
+        name = strcspn(header, ";, \t");
+        if (mem_is_nocase(header, name, "gzip") || mem_is_nocase(header, name, "x-gzip"))
+            return wanted(header + name, len - name);
+        if (mem_is(header, name, "*"))
+            any = wanted(header + name, len - name);
+        header += len;
+    }
+    return any;
 }

@@ -680,7 +680,7 @@ def test_protocol_errors(envd):
     def code(status_and_body):
         return status_and_body[0], status_and_body[1].get("code")
 
-    same("405", envd.request("GET", "/process.Process/List")[:1], (405,))
+    same("405", envd.request("GET", "/process.Process/Update")[:1], (405,))
     same("Allow", envd.request("GET", "/process.Process/Start")[1].get("allow"), "POST")
     status, headers, _ = envd.request("POST", "/process.Process/Start", b"{}",
                                       {"Content-Type": "application/json"})
