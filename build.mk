@@ -40,7 +40,8 @@ LDFLAGS_ALL := -pthread $(LDFLAGS_$(BUILD)) $(LDFLAGS)
 # V=1 shows whole commands.
 Q := $(if $(V),,@)
 
-FOLDERS := base model mapper loop store auth engine local kubernetes build lifecycle http proxy api
+FOLDERS := base model mapper loop store auth engine local kubernetes build lifecycle http proxy api \
+           client
 SRC_base := $(wildcard server/base/*.c)
 SRC_model := $(wildcard server/model/*.c)
 SRC_mapper := $(wildcard mapper/*.c)
@@ -55,6 +56,7 @@ SRC_lifecycle := $(wildcard server/lifecycle/*.c)
 SRC_http := $(wildcard server/http/*.c)
 SRC_proxy := $(wildcard server/proxy/*.c)
 SRC_api := $(wildcard server/api/*.c)
+SRC_client := $(wildcard server/client/*.c)
 SRC_server := $(wildcard server/*.c)
 SRC_envd := $(wildcard envd/*.c envd/connect/*.c)
 
@@ -80,7 +82,8 @@ LINK_lifecycle := lifecycle build auth engine $(LINK_store)
 LINK_http := http $(LINK_loop)
 LINK_proxy := proxy $(LINK_lifecycle)
 LINK_api := api http $(LINK_lifecycle)
-LINK_server := api http proxy lifecycle build local kubernetes engine auth store loop mapper model base
+LINK_client := client $(LINK_model)
+LINK_server := client api http proxy lifecycle build local kubernetes engine auth store loop mapper model base
 LINK_envd := base
 
 SYS_base := -ljansson -lsodium

@@ -1,13 +1,26 @@
-/* `sandpit sandbox`: what the store knows, without asking the server. */
+/* `sandpit sandbox`: what to do, and the list of the store, without asking a server. */
 #include <stdio.h>
 
 #include "server/base/mem.h"
 #include "server/base/str.h"
 #include "server/base/time.h"
+#include "server/client/client.h"
 #include "server/cmd.h"
+#include "server/cmd_sandbox.h"
 #include "server/state.h"
 
-static const char usage[] = "usage: sandpit sandbox list [--json] [--state-dir DIR]\n";
+static const char usage[] = "usage: sandpit sandbox list [--json] [--state-dir DIR]\n"
+                            "       sandpit sandbox kill ID...\n"
+                            "       sandpit sandbox exec ID [--user U] [--cwd DIR] [--env "
+                            "NAME=VALUE]... [--tty] -- COMMAND "
+                            "[ARG]...\n"
+                            "       sandpit sandbox connect ID [PID] [--user U] [--replay]\n"
+                            "\n"
+                            "A server is found by E2B_API_KEY and E2B_DOMAIN (or E2B_API_URL and "
+                            "E2B_SANDBOX_URL), as by the\n"
+                            "SDKs. list asks it, too, if E2B_API_KEY is set; with --state-dir, or "
+                            "without a key, it reads the\n"
+                            "state of this machine's server.\n";
 
 static json_t *row_json(const struct sandbox *sandbox)
 {
@@ -75,34 +88,66 @@ static int list_sandboxes(const struct settings *settings, bool json)
     return rc;
 }
 
-int cmd_sandbox(int argc, char **argv)
+static int cmd_list(int argc, char **argv)
 {
     _cleanup_settings_ struct settings settings;
-    const char *state_dir = NULL, *config = NULL, *words[2] = {NULL, NULL};
+    const char *state_dir = NULL, *config = NULL, *words[1] = {NULL};
     bool json = false;
     const struct option_def defs[] = {
         {"state-dir", &state_dir, NULL}, {"config", &config, NULL}, {"json", NULL, &json}};
     struct err err = {0};
 
     settings_init(&settings);
-    if (options_want_help(argc, argv)) {
-        fputs(usage, stdout);
-        return cmd_flush();
-    }
     if (options_parse(argc, argv, defs, array_size(defs), words, array_size(words), NULL, &err) < 0)
         return cmd_usage(&err, usage);
-    if (str_eq(words[0], "kill")) {
-        fputs("sandpit: this version cannot kill sandboxes by command: use an SDK, or "
-              "DELETE /sandboxes/{id} with an API key\n",
-              stderr);
-        return EXIT_FAILED;
-    }
-    if (!str_eq(words[0], "list") || words[1] != NULL) {
-        err_set(&err, ERR_INVALID, "unknown command 'sandbox %.80s'",
-                words[0] != NULL ? words[0] : "");
+    if (words[0] != NULL) {
+        err_set(&err, ERR_INVALID, "unexpected word '%.80s'", words[0]);
         return cmd_usage(&err, usage);
     }
+    if (state_dir == NULL && config == NULL && client_configured())
+        return sandbox_list_remote(json);
     if (cmd_state_settings(state_dir, config, &settings, &err) < 0)
         return cmd_fail(&err);
     return list_sandboxes(&settings, json);
+}
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+} commands[] = {
+    {"list", cmd_list},
+    {"kill", sandbox_kill},
+    {"exec", sandbox_exec},
+    {"connect", sandbox_connect},
+};
+
+int sandbox_usage(const struct err *err)
+{
+    return cmd_usage(err, usage);
+}
+
+/* Whether help is asked for; what follows "--" is another program's. */
+static bool wants_help(int argc, char **argv)
+{
+    int count = 0;
+
+    while (count < argc && !str_eq(argv[count], "--"))
+        count++;
+    return options_want_help(count, argv);
+}
+
+int cmd_sandbox(int argc, char **argv)
+{
+    struct err err = {0};
+
+    if (wants_help(argc, argv)) {
+        fputs(usage, stdout);
+        return cmd_flush();
+    }
+    for (size_t i = 0; i < array_size(commands) && argc > 0; i++) {
+        if (str_eq(argv[0], commands[i].name))
+            return commands[i].run(argc - 1, argv + 1);
+    }
+    err_set(&err, ERR_INVALID, "unknown command 'sandbox %.80s'", argc > 0 ? argv[0] : "");
+    return cmd_usage(&err, usage);
 }

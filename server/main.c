@@ -14,7 +14,7 @@ static const struct {
     {"serve", cmd_serve, "run the server"},
     {"key", cmd_key, "create, list, revoke and rotate API keys"},
     {"template", cmd_template, "templates (not built yet)"},
-    {"sandbox", cmd_sandbox, "list sandboxes"},
+    {"sandbox", cmd_sandbox, "list and kill sandboxes, run commands in them"},
     {"doctor", cmd_doctor, "check what this machine offers, in one table"},
     {"check-config", cmd_check_config, "check settings and print what is in effect"},
     {"version", cmd_version, "print the version"},

@@ -269,7 +269,7 @@ class Others(WithState):
 
     def test_what_is_not_built_says_so(self):
         self.refused(1, "cannot build", "template", "build")
-        self.refused(1, "cannot kill", "sandbox", "kill", "iabc")
+        self.refused(2, "E2B_API_KEY", "sandbox", "kill", "i" + "a" * 20)
 
     def test_no_sandboxes_is_an_empty_list(self):
         self.create()
