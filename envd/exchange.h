@@ -19,7 +19,7 @@
 #define CONN_OUT_MAX (256 << 20)                 /* an answer that is ready in memory */
 #define CONN_OUT_HIGH (256 << 10)                /* a stream's sender stops here … */
 #define CONN_OUT_LOW (64 << 10)                  /* … and goes on here */
-#define CONN_DRAIN_MAX (1 << 20)                 /* of a body that nobody wants */
+#define CONN_DRAIN_MAX (64 << 20)                /* of a body that nobody wants */
 
 struct http_server {
     struct loop *loop;
@@ -28,12 +28,13 @@ struct http_server {
     struct loop_io listener;
     struct loop_timer accept_again; /* after running out of descriptors */
     size_t connections;
-    size_t transfers;    /* requests in the hands of blocking handlers, parked ones too */
-    struct buf spare_in; /* http_buffers.c */
+    int64_t idle_timeout_ms; /* HTTP_IDLE_TIMEOUT_MS, unless main.c wants another */
+    size_t transfers;        /* requests in the hands of blocking handlers, parked ones too */
+    struct buf spare_in;     /* http_buffers.c */
     struct buf spare_out;
     struct loop_timer idle;
-    bool busy; /* since the idle timer was set */
-    struct conn *conns; /* all that are not closed */
+    bool busy;                /* since the idle timer was set */
+    struct conn *conns;       /* all that are not closed */
     struct exchange *upgrade; /* the request that an earlier envd took, to be answered */
 };
 

@@ -141,6 +141,6 @@ void conn_on_io(struct loop_io *io, uint32_t events)
         return;
     }
     if (conn->state == CONN_BODY)
-        conn_arm(conn, HTTP_IDLE_TIMEOUT_MS);
+        conn_arm(conn, conn->server->idle_timeout_ms);
     conn_advance(conn);
 }

@@ -149,7 +149,7 @@ void conn_start_body(struct exchange *ex, size_t max)
 
     buf_init(&ex->body, max);
     conn->state = CONN_BODY;
-    conn_arm(conn, HTTP_IDLE_TIMEOUT_MS);
+    conn_arm(conn, conn->server->idle_timeout_ms);
     if (ex->on_body == NULL && !ex->head.chunked && (uint64_t)ex->head.content_length > max) {
         exchange_too_large(ex);
         return;

@@ -39,7 +39,7 @@ static void on_parked_timeout(struct loop_timer *timer)
 
     if ((transfer->wait_events & EPOLLOUT) && left < transfer->queued_bytes) {
         transfer->queued_bytes = left;
-        loop_timer_set(conn->server->loop, timer, HTTP_IDLE_TIMEOUT_MS, on_parked_timeout);
+        loop_timer_set(conn->server->loop, timer, conn->server->idle_timeout_ms, on_parked_timeout);
         return;
     }
     transfer->broken = true;
@@ -56,7 +56,8 @@ static bool park(struct conn *conn)
                  &err) < 0)
         return false;
     transfer->queued_bytes = undelivered(conn);
-    loop_timer_set(conn->server->loop, &conn->timer, HTTP_IDLE_TIMEOUT_MS, on_parked_timeout);
+    loop_timer_set(conn->server->loop, &conn->timer, conn->server->idle_timeout_ms,
+                   on_parked_timeout);
     return true;
 }
 

@@ -38,6 +38,7 @@ struct options {
     const char *listen;
     int listen_fd; /* -1: none was passed */
     int config_fd;
+    uint64_t idle_timeout_s;
     bool insecure;
     bool init;     /* we are pid 1 of the sandbox */
     int resume_fd; /* the state of the envd before; -1: there was none */
@@ -50,6 +51,7 @@ static const char usage[] =
     "  --listen-fd N          serve this listening socket instead\n"
     "  --config-fd N          read JSON settings from this descriptor before serving\n"
     "  --init                 be the sandbox's first process: reap orphans, ignore stray signals\n"
+    "  --idle-timeout SECONDS cut off a request whose body stands still, default 300\n"
     "  --insecure             ask nobody for a token (tests, benchmarks)\n"
     "  --resume-handover N    go on where another envd was; its state is in this descriptor\n"
     "  --rehearse             with it: read the state, change nothing, say so and end\n"
@@ -74,6 +76,7 @@ static int parse_options(int argc, char **argv, struct options *out, struct err 
         {"listen-fd", required_argument, NULL, 'f'},
         {"config-fd", required_argument, NULL, 'c'},
         {"init", no_argument, NULL, 'i'},
+        {"idle-timeout", required_argument, NULL, 't'},
         {"insecure", no_argument, NULL, 'u'},
         {"resume-handover", required_argument, NULL, 'r'},
         {"rehearse", no_argument, NULL, 'R'},
@@ -95,6 +98,11 @@ static int parse_options(int argc, char **argv, struct options *out, struct err 
             break;
         case 'c':
             if (parse_fd(optarg, &out->config_fd, err) < 0)
+                return -1;
+            break;
+        case 't':
+            if (str_to_u64(optarg, strlen(optarg), 1, 86400, "--idle-timeout", &out->idle_timeout_s,
+                           err) < 0)
                 return -1;
             break;
         case 'i':
@@ -306,6 +314,8 @@ static int serve(const struct options *options, struct err *err)
         return err_sys(err, errno, "descriptor %d is not a listening socket", fd);
     if (fd < 0 || (agent.server = http_server_new(agent.loop, fd, err)) == NULL)
         return -1;
+    if (options->idle_timeout_s > 0)
+        agent.server->idle_timeout_ms = (int64_t)options->idle_timeout_s * 1000;
     log_info("envd serves", "version", ENVD_VERSION);
     loop_run(agent.loop);
     return 0;

@@ -69,8 +69,12 @@ static int find_place(struct upload *up, struct err *err)
 {
     _cleanup_free_ char *parent = NULL;
     struct err inner = {0};
+    struct stat st;
     char *last;
 
+    /* before links are followed by name: /dev/stdout leads to what has none */
+    if (stat(up->target, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+        return err_set(err, ERR_INVALID, "path is not a regular file: %s", up->target);
     if (follow_links(up, err) < 0)
         return -1;
     last = strrchr(up->target, '/');
@@ -111,6 +115,7 @@ static int open_temp(struct upload *up)
     up->fd = openat(up->dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (up->fd >= 0 || errno == ENOSPC || errno == EDQUOT || errno == EMFILE || errno == ENFILE)
         return up->fd;
+    upload_remove_stale(up);
     upload_temp_name(up->temp);
     up->fd = openat(up->dir_fd, up->temp, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
     if (up->fd < 0)

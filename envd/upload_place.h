@@ -13,4 +13,10 @@ void upload_temp_name(char out[UPLOAD_TEMP_SIZE]);
 /* The target itself, emptied, for writing. -1 with errno. */
 int upload_open_target(struct upload *up);
 
+/*
+ * Remove hidden copies from UP's folder that nobody has written to for an hour. For file systems
+ * without unnamed files only: elsewhere a copy has a name for microseconds. Looks once a minute.
+ */
+void upload_remove_stale(const struct upload *up);
+
 #endif
