@@ -133,13 +133,16 @@ def test_odd_targets():
     os.mkfifo(at("fifo"))
     sock = socket.socket(socket.AF_UNIX)
     sock.bind(at("sock"))
-    for path in (at("fifo"), at("sock"), "/dev/null", "/dev/stdout", "/proc/self/fd/1"):
+    reader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    os.symlink(f"/proc/{reader.pid}/fd/0", at("to-pipe"))
+    for path in (at("fifo"), at("sock"), "/dev/null", f"/proc/{reader.pid}/fd/0", at("to-pipe")):
         a = put(path, b"x")
         same("upload to " + path, (a.status, a.message[:27]), (400, "path is not a regular file:"))
     same("download of a fifo", get(at("fifo")).status, 400)
     same("download of a socket", get(at("sock")).status, 400)
     same("into a device", put("/dev/null/x", b"x").status, 500)
     sock.close()
+    reader.communicate()
     os.symlink("loop2", at("loop1"))
     os.symlink("loop1", at("loop2"))
     same("a loop of links", (put(at("loop1"), b"x").status, get(at("loop1")).status), (500, 500))
