@@ -1,7 +1,6 @@
 /* filesystem.Filesystem: WatchDir, and the same by polling. Rules: envd API section 5.4. */
 #include <string.h>
 
-#include "envd/entry_proto.h"
 #include "envd/path.h"
 #include "envd/route.h"
 #include "envd/rpc.h"
@@ -61,32 +60,18 @@ static void on_closed(struct rpc_call *call)
     watching_free(rpc_state(call));
 }
 
-static Filesystem__FilesystemEvent *event_message(struct watch_event *event)
-{
-    Filesystem__FilesystemEvent *out = mem_zalloc(sizeof(*out));
-
-    filesystem__filesystem_event__init(out);
-    out->name = entry_proto_text(steal_ptr(&event->name));
-    out->type = (Filesystem__EventType)event->kind;
-    if (event->has_entry)
-        out->entry = entry_to_proto(&event->entry);
-    event->has_entry = false;
-    watch_event_clear(event);
-    return out;
-}
-
 /* ---- WatchDir ---- */
 
-/* Send EVENT. False when the stream has to wait. */
-static bool send_event(struct watching *watching, struct watch_event *event)
+/* Send EVENT, which is freed. False when the stream has to wait. */
+static bool send_event(struct watching *watching, Filesystem__FilesystemEvent *event)
 {
     Filesystem__WatchDirResponse response = FILESYSTEM__WATCH_DIR_RESPONSE__INIT;
     int rc;
 
     response.event_case = FILESYSTEM__WATCH_DIR_RESPONSE__EVENT_FILESYSTEM;
-    response.filesystem = event_message(event);
+    response.filesystem = event;
     rc = rpc_send(watching->call, &response.base);
-    protobuf_c_message_free_unpacked(&response.filesystem->base, NULL);
+    protobuf_c_message_free_unpacked(&event->base, NULL);
     return rc > 0;
 }
 
@@ -105,14 +90,14 @@ static bool send_start(struct watching *watching)
 static void stream_ready(void *arg)
 {
     struct watching *watching = arg;
-    struct watch_event event;
+    Filesystem__FilesystemEvent *event;
     struct err err;
     int rc = 0;
 
     if (!watching->begun && watch_is_armed(watching->watch))
         watching->held = !send_start(watching);
     while (!watching->held && (rc = watch_take(watching->watch, &event, &err)) > 0)
-        watching->held = !send_event(watching, &event);
+        watching->held = !send_event(watching, event);
     if (rc < 0) {
         rpc_finish(watching->call, NULL, &err);
         watching_free(watching);
@@ -147,7 +132,7 @@ static void polled_ready(void *arg)
     struct watching *watching = arg;
     Filesystem__CreateWatcherResponse response = FILESYSTEM__CREATE_WATCHER_RESPONSE__INIT;
     struct rpc_call *call = watching->call;
-    struct watch_event event;
+    Filesystem__FilesystemEvent *event;
     struct err err;
 
     if (call == NULL)
@@ -195,7 +180,7 @@ static int get_events(struct rpc_call *call, const ProtobufCMessage *request,
         (const Filesystem__GetWatcherEventsRequest *)request;
     struct watching *watching = find(in->watcher_id, err);
     Filesystem__GetWatcherEventsResponse *out;
-    struct watch_event event;
+    Filesystem__FilesystemEvent *event;
     size_t cap = 0;
 
     (void)call;
@@ -208,7 +193,7 @@ static int get_events(struct rpc_call *call, const ProtobufCMessage *request,
             cap = cap > 0 ? cap * 2 : 16;
             out->events = mem_realloc_array(out->events, cap, sizeof(*out->events));
         }
-        out->events[out->n_events++] = event_message(&event);
+        out->events[out->n_events++] = event;
     }
     if (out->n_events == 0 && watch_take(watching->watch, &event, err) < 0) {
         protobuf_c_message_free_unpacked(&out->base, NULL);

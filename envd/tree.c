@@ -22,6 +22,7 @@ void tree_init(struct tree *tree, bool sorted)
 
 static void level_clear(struct tree_level *level)
 {
+    fd_close(&level->fd);
     free(level->text);
     free(level->rows);
 }
@@ -82,14 +83,12 @@ static int level_read(int fd, bool sorted, struct tree_level *level)
     return 0;
 }
 
-int tree_down(struct tree *tree, int dirfd, const char *name, bool follow)
+int tree_enter(struct tree *tree, int *fd)
 {
-    int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC | (follow ? 0 : O_NOFOLLOW);
-    _cleanup_close_ int fd = openat(tree->depth > 0 ? tree->fd : dirfd, name, flags);
-    struct tree_level level = {0};
+    struct tree_level level = {.fd = -1};
     struct stat st;
 
-    if (fd < 0 || fstat(fd, &st) < 0 || level_read(fd, tree->sorted, &level) < 0)
+    if (fstat(*fd, &st) < 0 || level_read(*fd, tree->sorted, &level) < 0)
         return -1;
     level.dev = st.st_dev;
     level.ino = st.st_ino;
@@ -97,15 +96,25 @@ int tree_down(struct tree *tree, int dirfd, const char *name, bool follow)
         tree->cap = tree->cap > 0 ? tree->cap * 2 : 16;
         tree->levels = mem_realloc_array(tree->levels, tree->cap, sizeof(*tree->levels));
     }
+    if (tree->depth > 0 && tree->depth < TREE_FDS_MAX)
+        tree->levels[tree->depth - 1].fd = steal_fd(&tree->fd);
     tree->levels[tree->depth++] = level;
     fd_close(&tree->fd);
-    tree->fd = steal_fd(&fd);
+    tree->fd = steal_fd(fd);
     return 0;
+}
+
+int tree_down(struct tree *tree, int dirfd, const char *name, bool follow)
+{
+    int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC | (follow ? 0 : O_NOFOLLOW);
+    _cleanup_close_ int fd = openat(tree->depth > 0 ? tree->fd : dirfd, name, flags);
+
+    return fd < 0 ? -1 : tree_enter(tree, &fd);
 }
 
 int tree_up(struct tree *tree)
 {
-    const struct tree_level *parent;
+    struct tree_level *parent;
     struct stat st;
 
     level_clear(&tree->levels[--tree->depth]);
@@ -114,6 +123,11 @@ int tree_up(struct tree *tree)
         return 0;
     }
     parent = &tree->levels[tree->depth - 1];
+    if (parent->fd >= 0) {
+        fd_close(&tree->fd);
+        tree->fd = steal_fd(&parent->fd);
+        return 0;
+    }
     _cleanup_close_ int fd = openat(tree->fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &st) < 0)
         return -1;

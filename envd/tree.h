@@ -1,9 +1,10 @@
 /*
  * envd/tree.h - a walk through a folder tree of any depth.
  *
- * One descriptor and an explicit stack, whatever the depth: a step down is openat of the child
- * without following a symlink, a step up is ".." whose identity is checked, so a rename while the
- * walk is on the way cannot lead it out. Blocking; belongs to one thread.
+ * An explicit stack and at most TREE_FDS_MAX descriptors, whatever the depth: a step down is openat
+ * of the child without following a symlink, a step up goes back to the parent's descriptor. Below
+ * TREE_FDS_MAX levels it is ".." instead, whose identity is checked, so a rename while the walk is
+ * on the way cannot lead it out. Blocking; belongs to one thread.
  */
 #ifndef SANDPIT_ENVD_TREE_H
 #define SANDPIT_ENVD_TREE_H
@@ -12,7 +13,10 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+#define TREE_FDS_MAX 32
+
 struct tree_level {
+    int fd; /* while a level below is being walked; -1: too deep to be kept */
     dev_t dev;
     ino_t ino;
     char *text;  /* per entry: its d_type byte, its name, a NUL */
@@ -44,6 +48,8 @@ void tree_clear(struct tree *tree);
  * where it was.
  */
 int tree_down(struct tree *tree, int dirfd, const char *name, bool follow);
+/* The same for an open folder below the innermost one. *FD is taken on success. */
+int tree_enter(struct tree *tree, int *fd);
 /* Leave the innermost level. 0, or -1 with errno: ESTALE when the parent is another folder now. */
 int tree_up(struct tree *tree);
 /* The next entry of the innermost level; false when there are no more. */

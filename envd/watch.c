@@ -1,194 +1,247 @@
 #include "envd/watch.h"
 
-#include <errno.h>
-#include <poll.h>
 #include <pthread.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
-#include "server/base/fd.h"
+#include "envd/watch_hub.h"
 #include "server/base/mem.h"
 
-#define STACK_BYTES (512 << 10)
+#define NEWS_BATCH 64 /* watches that are looked at before the loop sees to others */
+#define QUEUE_FIRST_BYTES 128
 
-struct watch {
-    char *path;
-    bool recursive, include_entry, allow_network;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static struct {
+    size_t count; /* loop thread: watches that are not stopped */
+
+    /* the lock */
     struct loop *loop;
-    int stop_fd; /* eventfd */
-
-    /* loop thread */
-    void (*ready)(void *arg);
-    void *arg;
-    bool stopped;
-
-    pthread_mutex_t lock; /* guards what follows */
-    unsigned refs;        /* the owner, the thread, a posted message */
+    struct watch *all;
+    struct watch *news, **news_last;
     struct loop_msg msg;
     bool posted;
-    bool armed;
-    bool failed;
+    size_t queued_bytes; /* allocated by all queues */
+} shared = {.news_last = &shared.news};
+
+/* ---- Queues; the lock is held ---- */
+
+static void queue_free(struct watch_queue *queue)
+{
+    shared.queued_bytes -= queue->cap;
+    free(queue->data);
+    *queue = (struct watch_queue){0};
+}
+
+static void fail_locked(struct watch *watch, const struct err *err)
+{
+    if (watch->failed)
+        return;
+    watch->failed = true;
+    watch->err = mem_zalloc(sizeof(*watch->err));
+    *watch->err = *err;
+}
+
+static void overflow_locked(struct watch *watch)
+{
     struct err err;
-    struct watch_event *events; /* a queue: from `first`, `count` of them */
-    size_t first, count, cap;
-};
 
-static unsigned watch_count; /* loop thread: watches that are not stopped */
+    err_set(&err, ERR_INTERNAL, "watcher error: fsnotify: queue or buffer overflow");
+    fail_locked(watch, &err);
+}
 
-static void watch_unref(struct watch *watch)
+static void tell_locked(struct watch *watch)
+{
+    if (watch->in_news || watch_is_stopped(watch))
+        return;
+    watch->in_news = true;
+    watch->refs++;
+    watch->news_next = NULL;
+    *shared.news_last = watch;
+    shared.news_last = &watch->news_next;
+}
+
+/* The memory of all queues together is at its maximum. */
+static void drop_longest(void)
+{
+    struct watch *longest = shared.all;
+
+    for (struct watch *at = shared.all; at != NULL; at = at->all_next)
+        if (at->queue.cap > longest->queue.cap)
+            longest = at;
+    queue_free(&longest->queue);
+    overflow_locked(longest);
+    tell_locked(longest);
+}
+
+/* Room for SIZE more bytes at the end of WATCH's queue, or NULL: the watch has failed. */
+static char *make_room(struct watch *watch, size_t size)
+{
+    struct watch_queue *queue = &watch->queue;
+    size_t cap = queue->cap > 0 ? queue->cap : QUEUE_FIRST_BYTES;
+
+    if (queue->len + size > WATCH_QUEUE_MAX_BYTES) {
+        overflow_locked(watch);
+        return NULL;
+    }
+    if (queue->first + queue->len + size > queue->cap && queue->first > queue->len) {
+        memmove(queue->data, queue->data + queue->first, queue->len);
+        queue->first = 0;
+    }
+    while (cap < queue->first + queue->len + size)
+        cap *= 2;
+    while (shared.queued_bytes + cap - queue->cap > WATCH_QUEUES_MAX_BYTES && !watch->failed)
+        drop_longest();
+    if (watch->failed)
+        return NULL;
+    if (cap > queue->cap) {
+        shared.queued_bytes += cap - queue->cap;
+        queue->data = mem_realloc_array(queue->data, cap, 1);
+        queue->cap = cap;
+    }
+    return queue->data + queue->first + queue->len;
+}
+
+static void push_locked(struct watch *watch, const ProtobufCMessage *event)
+{
+    uint32_t size = (uint32_t)protobuf_c_message_get_packed_size(event);
+    char *to = make_room(watch, sizeof(size) + size);
+
+    if (to == NULL)
+        return;
+    memcpy(to, &size, sizeof(size));
+    protobuf_c_message_pack(event, (uint8_t *)to + sizeof(size));
+    watch->queue.len += sizeof(size) + size;
+}
+
+static Filesystem__FilesystemEvent *pop_locked(struct watch_queue *queue)
+{
+    const char *from = queue->data + queue->first;
+    Filesystem__FilesystemEvent *event;
+    uint32_t size;
+
+    memcpy(&size, from, sizeof(size));
+    event = filesystem__filesystem_event__unpack(NULL, size, (const uint8_t *)from + sizeof(size));
+    queue->first += sizeof(size) + size;
+    queue->len -= sizeof(size) + size;
+    if (queue->len == 0)
+        queue_free(queue);
+    return event;
+}
+
+/* ---- Any thread ---- */
+
+void watch_unref(struct watch *watch)
 {
     unsigned refs;
 
-    pthread_mutex_lock(&watch->lock);
+    pthread_mutex_lock(&lock);
     refs = --watch->refs;
-    pthread_mutex_unlock(&watch->lock);
+    if (refs == 0)
+        queue_free(&watch->queue);
+    pthread_mutex_unlock(&lock);
     if (refs > 0)
         return;
-    for (size_t i = 0; i < watch->count; i++)
-        watch_event_clear(&watch->events[watch->first + i]);
-    pthread_mutex_destroy(&watch->lock);
-    fd_close(&watch->stop_fd);
-    free(watch->events);
+    free(watch->err);
     free(watch->path);
     free(watch);
 }
 
-static void on_message(struct loop_msg *msg)
+static void on_news(struct loop_msg *msg);
+
+/* Release the lock, and wake the loop if there is news that it has not heard of. */
+static void unlock_and_wake(void)
 {
-    struct watch *watch = container_of(msg, struct watch, msg);
+    bool post = shared.news != NULL && !shared.posted;
 
-    pthread_mutex_lock(&watch->lock);
-    watch->posted = false;
-    pthread_mutex_unlock(&watch->lock);
-    if (!watch->stopped)
-        watch->ready(watch->arg);
-    watch_unref(watch);
-}
-
-/* Watch thread: wake the loop, once until it has come. */
-static void tell(struct watch *watch)
-{
-    bool post;
-
-    pthread_mutex_lock(&watch->lock);
-    post = !watch->posted;
-    watch->posted = true;
+    shared.posted = shared.posted || post;
+    pthread_mutex_unlock(&lock);
     if (post)
-        watch->refs++;
-    pthread_mutex_unlock(&watch->lock);
-    if (post)
-        loop_post(watch->loop, &watch->msg, on_message);
+        loop_post(shared.loop, &shared.msg, on_news);
 }
 
-static void fail(struct watch *watch, const struct err *err)
+void watch_set_armed(struct watch *watch)
 {
-    pthread_mutex_lock(&watch->lock);
-    watch->failed = true;
-    watch->err = *err;
-    pthread_mutex_unlock(&watch->lock);
-    tell(watch);
+    pthread_mutex_lock(&lock);
+    watch->armed = true;
+    tell_locked(watch);
+    unlock_and_wake();
 }
 
-/* Room for one more at the end of the queue; the lock is held. */
-static void make_room(struct watch *watch)
+void watch_fail(struct watch *watch, const struct err *err)
 {
-    if (watch->first + watch->count < watch->cap)
-        return;
-    if (watch->first > watch->count) { /* more than half is free in front */
-        memmove(watch->events, watch->events + watch->first, watch->count * sizeof(*watch->events));
-        watch->first = 0;
-        return;
+    pthread_mutex_lock(&lock);
+    fail_locked(watch, err);
+    tell_locked(watch);
+    unlock_and_wake();
+}
+
+void watch_push(struct watch *watch, const Filesystem__FilesystemEvent *event)
+{
+    pthread_mutex_lock(&lock);
+    if (!watch->failed && !watch_is_stopped(watch)) {
+        push_locked(watch, &event->base);
+        tell_locked(watch);
     }
-    watch->cap = watch->cap > 0 ? watch->cap * 2 : 64;
-    watch->events = mem_realloc_array(watch->events, watch->cap, sizeof(*watch->events));
+    unlock_and_wake();
 }
 
-static void on_emit(void *arg, struct watch_event *event)
-{
-    struct watch *watch = arg;
-    bool full;
+/* ---- Loop thread ---- */
 
-    pthread_mutex_lock(&watch->lock);
-    full = watch->count >= WATCH_QUEUE_MAX;
-    if (full && !watch->failed) {
-        watch->failed = true;
-        err_set(&watch->err, ERR_INTERNAL, "watcher error: fsnotify: queue or buffer overflow");
-    } else if (!full && !watch->failed) {
-        make_room(watch);
-        watch->events[watch->first + watch->count++] = *event;
-        *event = (struct watch_event){0};
+/* The next watch with news; its reference passes to the caller. */
+static struct watch *take_news(void)
+{
+    struct watch *watch;
+
+    pthread_mutex_lock(&lock);
+    watch = shared.news;
+    if (watch != NULL) {
+        shared.news = watch->news_next;
+        if (shared.news == NULL)
+            shared.news_last = &shared.news;
+        watch->in_news = false;
     }
-    pthread_mutex_unlock(&watch->lock);
-    watch_event_clear(event);
+    pthread_mutex_unlock(&lock);
+    return watch;
 }
 
-static bool has_news(struct watch *watch, bool *failed)
+static void on_news(struct loop_msg *msg)
 {
-    bool news;
+    struct watch *watch;
+    size_t left = NEWS_BATCH;
 
-    pthread_mutex_lock(&watch->lock);
-    news = watch->count > 0 || watch->failed;
-    *failed = watch->failed;
-    pthread_mutex_unlock(&watch->lock);
-    return news;
-}
-
-/* Until told to stop, or a failure. */
-static int follow(struct watch *watch, struct watch_tree *tree, struct err *err)
-{
-    struct pollfd pfds[2] = {{.fd = tree->fd, .events = POLLIN},
-                             {.fd = watch->stop_fd, .events = POLLIN}};
-    bool failed = false;
-
-    while (!failed) {
-        if (poll(pfds, 2, -1) < 0 && errno != EINTR)
-            return err_sys(err, errno, "watcher error: poll");
-        if (pfds[1].revents != 0)
-            return 0;
-        if (watch_tree_read(tree, err) < 0)
-            return -1;
-        if (has_news(watch, &failed))
-            tell(watch);
+    (void)msg;
+    while (left-- > 0 && (watch = take_news()) != NULL) {
+        if (!watch_is_stopped(watch))
+            watch->ready(watch->arg);
+        watch_unref(watch);
     }
-    return 0;
+    pthread_mutex_lock(&lock);
+    shared.posted = false;
+    unlock_and_wake();
 }
 
-static void *run(void *arg)
+static void list(struct loop *loop, struct watch *watch)
 {
-    struct watch *watch = arg;
-    struct watch_tree tree;
-    struct err err = {0};
-
-    if (watch_tree_check(watch->path, watch->allow_network, &err) < 0 ||
-        watch_tree_open(&tree, watch->path, watch->recursive, watch->include_entry, on_emit, watch,
-                        &err) < 0) {
-        fail(watch, &err);
-    } else {
-        pthread_mutex_lock(&watch->lock);
-        watch->armed = true;
-        pthread_mutex_unlock(&watch->lock);
-        tell(watch);
-        if (follow(watch, &tree, &err) < 0)
-            fail(watch, &err);
-        watch_tree_clear(&tree);
-    }
-    watch_unref(watch);
-    return NULL;
+    pthread_mutex_lock(&lock);
+    shared.loop = loop;
+    watch->all_next = shared.all;
+    if (shared.all != NULL)
+        shared.all->all_prev = watch;
+    shared.all = watch;
+    pthread_mutex_unlock(&lock);
 }
 
-static int start_thread(struct watch *watch, struct err *err)
+static void unlist(struct watch *watch)
 {
-    pthread_attr_t attr;
-    pthread_t thread;
-    int rc;
-
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attr, STACK_BYTES);
-    rc = pthread_create(&thread, &attr, run, watch);
-    pthread_attr_destroy(&attr);
-    return rc != 0 ? err_sys(err, rc, "error creating watcher") : 0;
+    pthread_mutex_lock(&lock);
+    queue_free(&watch->queue);
+    if (watch->all_prev != NULL)
+        watch->all_prev->all_next = watch->all_next;
+    else
+        shared.all = watch->all_next;
+    if (watch->all_next != NULL)
+        watch->all_next->all_prev = watch->all_prev;
+    pthread_mutex_unlock(&lock);
 }
 
 int watch_start(struct loop *loop, const struct watch_spec *spec, void (*ready)(void *arg),
@@ -196,7 +249,7 @@ int watch_start(struct loop *loop, const struct watch_spec *spec, void (*ready)(
 {
     struct watch *watch;
 
-    if (watch_count >= WATCH_MAX)
+    if (shared.count >= WATCH_MAX)
         return err_set(err, ERR_LIMIT, "too many watchers: at most %d at once", WATCH_MAX);
     watch = mem_zalloc(sizeof(*watch));
     *watch = (struct watch){
@@ -204,21 +257,18 @@ int watch_start(struct loop *loop, const struct watch_spec *spec, void (*ready)(
         .recursive = spec->recursive,
         .include_entry = spec->include_entry,
         .allow_network = spec->allow_network,
-        .loop = loop,
-        .stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
         .ready = ready,
         .arg = arg,
-        .refs = 2,
+        .refs = 2, /* the caller's and the hub's */
     };
-    pthread_mutex_init(&watch->lock, NULL);
-    if (watch->stop_fd < 0)
-        err_sys(err, errno, "error creating watcher");
-    if (watch->stop_fd < 0 || start_thread(watch, err) < 0) {
+    list(loop, watch);
+    if (watch_hub_start(watch, err) < 0) {
+        unlist(watch);
         watch->refs = 1;
         watch_unref(watch);
         return -1;
     }
-    watch_count++;
+    shared.count++;
     *out = watch;
     return 0;
 }
@@ -227,9 +277,10 @@ void watch_stop(struct watch *watch)
 {
     if (watch == NULL)
         return;
-    watch->stopped = true;
-    watch_count--;
-    eventfd_write(watch->stop_fd, 1);
+    __atomic_store_n(&watch->stopped, true, __ATOMIC_RELEASE);
+    shared.count--;
+    unlist(watch);
+    watch_hub_stop(watch);
     watch_unref(watch);
 }
 
@@ -237,26 +288,24 @@ bool watch_is_armed(struct watch *watch)
 {
     bool armed;
 
-    pthread_mutex_lock(&watch->lock);
+    pthread_mutex_lock(&lock);
     armed = watch->armed;
-    pthread_mutex_unlock(&watch->lock);
+    pthread_mutex_unlock(&lock);
     return armed;
 }
 
-int watch_take(struct watch *watch, struct watch_event *out, struct err *err)
+int watch_take(struct watch *watch, Filesystem__FilesystemEvent **out, struct err *err)
 {
     int rc = 0;
 
-    pthread_mutex_lock(&watch->lock);
-    if (watch->count > 0) {
-        *out = watch->events[watch->first++];
-        if (--watch->count == 0)
-            watch->first = 0;
+    pthread_mutex_lock(&lock);
+    if (watch->queue.len > 0) {
+        *out = pop_locked(&watch->queue);
         rc = 1;
     } else if (watch->failed) {
-        *err = watch->err;
+        *err = *watch->err;
         rc = -1;
     }
-    pthread_mutex_unlock(&watch->lock);
+    pthread_mutex_unlock(&lock);
     return rc;
 }
