@@ -165,6 +165,8 @@ void process_watcher_ready(struct watcher *watcher);
  * called (it may have been); -1 with *ERR and INPUT untouched.
  */
 int process_input(struct process *process, bool pty, struct input *input, struct err *err);
+/* How many bytes of input it has taken from a sender that numbers them; the caller adds. */
+uint64_t *process_input_numbered(struct process *process);
 /* End of input, after what waits. Fine when it is closed already. Not for a terminal. */
 void process_close_stdin(struct process *process);
 int process_signal(struct process *process, int signo, struct err *err);

@@ -115,6 +115,12 @@ static void save_plain(const struct process *process, Handover__Process *to)
     to->exited_itself = process->end.exited;
     to->status = (char *)(uintptr_t)process->end.status;
     to->replay_bytes = process->replay_bytes;
+    to->input_numbered = process->input_numbered;
+    if (!process->hold.on)
+        return;
+    to->hold_ms = process->hold.ms;
+    to->hold_at = (uint64_t *)(uintptr_t)process->hold.at;
+    to->n_hold_at = PROCESS_OUTPUTS;
 }
 
 static void save_one(const struct process *process, struct handover_out *out)
@@ -258,6 +264,23 @@ static int load_plain(struct process *process, const Handover__Process *in, stru
     process->end.exited = in->exited_itself;
     memcpy(process->end.status, in->status, strlen(in->status) + 1);
     process->replay_bytes = (size_t)in->replay_bytes;
+    process->input_numbered = in->input_numbered;
+    return 0;
+}
+
+static int load_hold(struct process *process, const Handover__Process *in, struct err *err)
+{
+    if (in->hold_ms == 0)
+        return 0;
+    if (in->hold_ms < 0 || in->n_hold_at != PROCESS_OUTPUTS)
+        return err_set(err, ERR_INVALID, "a hold of the state makes no sense");
+    for (size_t i = 0; i < PROCESS_OUTPUTS; i++) {
+        const struct ring *ring = &process->streams[i].ring;
+
+        if (in->hold_at[i] < ring_start(ring) || in->hold_at[i] > ring->end)
+            return err_set(err, ERR_INVALID, "a hold of the state is where nothing is kept");
+    }
+    process_hold(process, in->hold_ms, in->hold_at);
     return 0;
 }
 
@@ -287,6 +310,8 @@ int process_load(const Handover__Process *in, process_input_new_fn input_new, st
         rc = load_output(process, i, in->outputs[i], err);
     if (rc == 0)
         rc = load_inputs(process, in, input_new, err);
+    if (rc == 0)
+        rc = load_hold(process, in, err);
     if (rc < 0) {
         process_drop(process);
         return -1;

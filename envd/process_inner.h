@@ -44,7 +44,8 @@ struct process {
     struct input *input;     /* waiting */
     struct input **input_last;
     size_t input_bytes;
-    bool close_input; /* when nothing waits any more */
+    uint64_t input_numbered; /* bytes taken from a sender that numbers them */
+    bool close_input;        /* when nothing waits any more */
 
     struct watcher *watchers;
     struct hold hold;

@@ -124,6 +124,11 @@ int process_input(struct process *process, bool pty, struct input *input, struct
     return 0;
 }
 
+uint64_t *process_input_numbered(struct process *process)
+{
+    return &process->input_numbered;
+}
+
 void process_close_stdin(struct process *process)
 {
     if (process->pty || process->input_io.fd < 0)

@@ -8,6 +8,7 @@
  * is kept; an output that is not named begins now. One value without a name is for standard output
  * or the terminal; when it is 0 or "earliest" it is for standard error too.
  *   Sandpit-Hold: 60                              (request of Start and Connect: seconds)
+ *   Sandpit-Input-Offset: 70000                   (request of SendInput: where it begins)
  *   Sandpit-Acknowledge: stdout=123, stderr=0     (request of Update: received before that)
  *
  * Pure. Source: ours, docs/processes.md.
@@ -22,6 +23,7 @@
 #define REPLAY_HEADER "sandpit-replay-from"
 #define REPLAY_HOLD_HEADER "sandpit-hold"
 #define REPLAY_ACKNOWLEDGE_HEADER "sandpit-acknowledge"
+#define REPLAY_INPUT_HEADER "sandpit-input-offset"
 #define REPLAY_HOLD_MAX_S 3600
 #define REPLAY_OFFSETS_HEADER "Sandpit-Offsets"
 #define REPLAY_OFFSETS_SIZE 64 /* bytes with the NUL */

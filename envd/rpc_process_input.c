@@ -1,10 +1,13 @@
+#include <inttypes.h>
 #include <string.h>
 
 #include "envd/process_handover.h"
+#include "envd/replay.h"
 #include "envd/route.h"
 #include "envd/rpc.h"
 #include "envd/rpc_process.h"
 #include "server/base/mem.h"
+#include "server/base/str.h"
 
 #define SEND_MAX_BYTES (64 << 20) /* of one message: SDKs send all of a string at once */
 
@@ -96,6 +99,31 @@ static void delivery_free(struct delivery *delivery)
     free(delivery);
 }
 
+/*
+ * How many of the LEN bytes a sender that says where they begin has sent before: its connection
+ * broke, and it cannot know.
+ */
+static int sent_before(struct rpc_call *call, uint64_t taken, size_t len, size_t *skip,
+                       struct err *err)
+{
+    const char *header = rpc_header(call, REPLAY_INPUT_HEADER);
+    uint64_t from;
+
+    *skip = 0;
+    if (header == NULL)
+        return 0;
+    if (str_to_u64(header, strlen(header), 0, INT64_MAX, "Sandpit-Input-Offset", &from, err) < 0)
+        return -1;
+    if (from > taken) {
+        rpc_set_code(call, CONNECT_OUT_OF_RANGE);
+        return err_set(err, ERR_INVALID,
+                       "input is missing: these bytes begin at %" PRIu64 ", taken are %" PRIu64,
+                       from, taken);
+    }
+    *skip = taken - from < len ? (size_t)(taken - from) : len;
+    return 0;
+}
+
 static int send_input(struct rpc_call *call, const ProtobufCMessage *request, struct err *err)
 {
     const Process__SendInputRequest *in = (const void *)request;
@@ -103,12 +131,17 @@ static int send_input(struct rpc_call *call, const ProtobufCMessage *request, st
     const ProtobufCBinaryData *bytes = NULL;
     struct delivery *delivery;
     bool pty = false;
+    size_t skip, numbered;
 
-    if (process == NULL || input_bytes(in->input, &bytes, &pty, err) < 0)
+    if (process == NULL || input_bytes(in->input, &bytes, &pty, err) < 0 ||
+        sent_before(call, *process_input_numbered(process), bytes->len, &skip, err) < 0)
         return -1;
-    delivery = delivery_new(call, bytes->data, bytes->len);
+    delivery = delivery_new(call, bytes->data + skip, bytes->len - skip);
     rpc_set_state(call, delivery);
+    numbered = rpc_header(call, REPLAY_INPUT_HEADER) != NULL ? bytes->len - skip : 0;
+    *process_input_numbered(process) += numbered;
     if (process_input(process, pty, &delivery->input, err) < 0) {
+        *process_input_numbered(process) -= numbered;
         rpc_set_state(call, NULL);
         delivery_free(delivery);
         return -1;

@@ -116,6 +116,7 @@ static void forget_typed(struct console *console)
 {
     free(console->typed);
     console->typed = NULL;
+    console->typed_from += console->typed_len;
     console->typed_len = 0;
 }
 
@@ -123,6 +124,8 @@ static void input_done(struct console *console, enum call_result result)
 {
     if (result == CALL_NOT_SENT)
         return; /* it goes out again */
+    if (result == CALL_UNKNOWN && console->spec->command != NULL)
+        return; /* and so does this: the sandbox knows what it has */
     forget_typed(console);
     if (result == CALL_REFUSED) { /* the process has ended, or closed its input */
         console->stdin_over = true;
@@ -144,12 +147,16 @@ static void send_typed(struct console *console)
 {
     json_t *message = json_object(), *input = json_object();
     _cleanup_free_ char *text = mem_zalloc(BASE64_SIZE(console->typed_len));
+    char from[24];
 
     base64_encode(BASE64_STD, console->typed, console->typed_len, text);
     json_put_str(input, console->pty ? "pty" : "stdin", text);
     json_put(message, "process", console_selector(console));
     json_put(message, "input", input);
-    begin(console, &console->input, "SendInput", message, NULL, NULL, input_done);
+    snprintf(from, sizeof(from), "%" PRIu64, console->typed_from);
+    /* Of a process that others started we know no offset. */
+    begin(console, &console->input, "SendInput", message,
+          console->tag[0] != '\0' ? "Sandpit-Input-Offset" : NULL, from, input_done);
 }
 
 static void pump_input(struct console *console)

@@ -82,8 +82,9 @@ struct console {
 
     char *typed; /* input under way, kept to be sent again */
     size_t typed_len;
-    bool stdin_over;   /* no more is read from it */
-    bool close_wanted; /* and the process is to be told */
+    uint64_t typed_from; /* its offset in all input of ours */
+    bool stdin_over;     /* no more is read from it */
+    bool close_wanted;   /* and the process is to be told */
     bool resize_wanted;
     int signal_wanted; /* to send to the process */
     int signal_under_way;

@@ -241,6 +241,25 @@ class Console(unittest.TestCase):
         self.assertTrue(out == self.numbered(2000) * 300, f"{len(out)} bytes")
         self.assertEqual(err, b"".join(b"e%d\n" % i for i in range(1, 301)))
 
+    @lib.limit(300)
+    def test_input_over_a_killed_server(self):
+        # The command reads slowly, so that most of the time input is on its way.
+        script = "import sys, hashlib, time\nh = hashlib.sha256()\n" \
+                 "while d := sys.stdin.buffer.read(100000): h.update(d); time.sleep(0.01)\n" \
+                 "print(h.hexdigest())"  # fmt: skip
+        data = os.urandom(30 << 20)
+        process = self.open("exec", self.box.id, "--", "python3", "-c", script, stdin=subprocess.PIPE)
+        feeder = threading.Thread(target=lambda: (process.stdin.write(data), process.stdin.close()))
+        feeder.start()
+        for _ in range(3):
+            time.sleep(0.6)
+            self.restart()
+        self.assertEqual(process.wait(120 * FACTOR), 0, process.stderr.read() if process.poll() else "")
+        feeder.join()
+        self.assertEqual(process.stdout.read().strip().decode(), hashlib.sha256(data).hexdigest())
+        process.stdout.close()
+        process.stderr.close()
+
     def test_an_end_while_the_server_is_down(self):
         process = self.open("exec", self.box.id, "--", "bash", "-c", "echo a; sleep 1; echo b; exit 9")
         self.assertEqual(process.stdout.readline(), b"a\n")

@@ -128,6 +128,26 @@ def test_replay_keeps_the_last_bytes(envd):
     same("the starter has all", bytes(s.run().stdout) == want, True)
 
 
+def test_input_at_an_offset(envd):
+    def at(offset, data):
+        return envd.unary("SendInput", {"process": {"pid": s.pid}, "input": {
+            "stdin": base64.b64encode(data).decode()}}, {"Sandpit-Input-Offset": str(offset)})
+
+    s = started(envd.bash("cat"))
+    same("the first", at(0, b"hello ")[0], 200)
+    same("again", at(0, b"hello ")[0], 200)
+    same("half of it again", at(3, b"lo wor")[0], 200)
+    same("nothing", at(9, b"")[0], 200)
+    same("a gap", at(10, b"x"), (400, {"code": "out_of_range", "message":
+         "input is missing: these bytes begin at 10, taken are 9"}))
+    for bad in ("-1", "x", ""):
+        same(f"{bad!r} is refused", at(bad, b"x")[0], 400)
+    same("another sender is not counted", send(envd, s.pid, b"ld")[0], 200)
+    same("as this shows", at(9, b"!")[0], 200)
+    envd.unary("CloseStdin", {"process": {"pid": s.pid}})
+    same("each byte once", bytes(s.run().stdout), b"hello world!")
+
+
 # ---- Hold: nothing is dropped before it is acknowledged ----
 
 HOLD = "Sandpit-Hold"
