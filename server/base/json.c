@@ -3,11 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/base/json_long.h"
 #include "server/base/mem.h"
 #include "server/base/str.h"
 
 /* 15 digits are what a double keeps of any decimal number: 32.42 stays 32.42. */
 #define TEXT_FLAGS (JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15))
+#define LOAD_FLAGS (JSON_REJECT_DUPLICATES | JSON_DECODE_ANY)
 
 /* jansson's own limit is 2,048 levels; ours is checked after parsing, which is bounded by it. */
 static bool too_deep(const json_t *json, int depth)
@@ -30,12 +32,31 @@ static bool too_deep(const json_t *json, int depth)
     return false;
 }
 
-json_t *json_parse(const char *data, size_t len, struct err *err)
+/* DATA with its long string put aside; NULL when that does not work, whatever the reason. */
+static json_t *load_long(const char *data, size_t len)
 {
-    json_error_t error;
+    struct json_long cut;
     json_t *json;
 
-    json = json_loadb(data, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+    if (!json_long_cut(data, len, &cut))
+        return NULL;
+    json = json_loadb(cut.rest, cut.rest_len, LOAD_FLAGS, NULL);
+    if (json != NULL && (too_deep(json, 1) || json_long_paste(&cut, json) < 0)) {
+        json_decref(json);
+        json = NULL;
+    }
+    json_long_clear(&cut);
+    return json;
+}
+
+json_t *json_parse(const char *data, size_t len, struct err *err)
+{
+    json_t *json = load_long(data, len);
+    json_error_t error;
+
+    if (json != NULL)
+        return json;
+    json = json_loadb(data, len, LOAD_FLAGS, &error);
     if (json == NULL) {
         err_set(err, ERR_INVALID, "invalid JSON at line %d column %d: %.160s", error.line,
                 error.column, error.text);
