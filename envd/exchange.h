@@ -28,9 +28,12 @@ struct http_server {
     struct loop_io listener;
     struct loop_timer accept_again; /* after running out of descriptors */
     size_t connections;
-    int64_t idle_timeout_ms; /* HTTP_IDLE_TIMEOUT_MS, unless main.c wants another */
-    size_t transfers;        /* requests in the hands of blocking handlers, parked ones too */
-    struct buf spare_in;     /* http_buffers.c */
+    int64_t idle_timeout_ms;  /* HTTP_IDLE_TIMEOUT_MS, unless main.c wants another */
+    struct transfer *waiting; /* to be begun when `transfers` falls; in order */
+    struct transfer **waiting_last;
+    size_t waiting_count;
+    size_t transfers;    /* requests in the hands of blocking handlers, parked ones too */
+    struct buf spare_in; /* http_buffers.c */
     struct buf spare_out;
     struct loop_timer idle;
     bool busy;                /* since the idle timer was set */

@@ -27,8 +27,7 @@ int files_body_init(struct files_body *body, struct exchange *ex, struct err *er
     if (atomic_fetch_add(&gzip_bodies, 1) >= FILES_BODY_GZIP_MAX ||
         inflateInit2(&body->stream, MAX_WBITS + 16) != Z_OK) {
         atomic_fetch_sub(&gzip_bodies, 1);
-        return err_set(err, ERR_BUSY, "too many gzip uploads at once, at most %d",
-                       FILES_BODY_GZIP_MAX);
+        return http_later(ex);
     }
     body->gzip = true;
     return 0;

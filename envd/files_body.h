@@ -13,7 +13,7 @@
 #include "envd/http.h"
 #include "envd/scratch.h"
 
-#define FILES_BODY_GZIP_MAX 64 /* packed bodies at once: each keeps 44 KiB; more are refused */
+#define FILES_BODY_GZIP_MAX 64 /* packed bodies at once: each keeps 44 KiB; more wait */
 
 struct files_body {
     struct exchange *ex;
@@ -23,7 +23,7 @@ struct files_body {
     struct scratch unpacked; /* gzip: while the handler runs */
 };
 
-/* By the request's Content-Encoding: none, identity or gzip; else ERR_INVALID. ERR_BUSY. */
+/* By the request's Content-Encoding: none, identity or gzip; else ERR_INVALID. HTTP_AGAIN. */
 int files_body_init(struct files_body *body, struct exchange *ex, struct err *err);
 void files_body_clear(struct files_body *body);
 

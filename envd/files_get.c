@@ -207,11 +207,17 @@ static int begin(struct files_send *down, struct err *err)
 int handle_files_get(struct exchange *ex, struct err *err)
 {
     struct files_send *down = http_kept(ex);
+    int rc;
 
     if (down == NULL) {
         down = files_send_new(ex);
-        if (begin(down, err) < 0)
-            return -1;
+        rc = begin(down, err);
+        if (rc == HTTP_AGAIN) { /* from the start, later */
+            files_send_free(down);
+            http_keep(ex, NULL, NULL);
+        }
+        if (rc < 0)
+            return rc;
     }
     return down->run != NULL ? files_send_run(down, err) : 0;
 }

@@ -211,11 +211,13 @@ static struct post *post_new(struct exchange *ex)
 
 static int begin(struct post *post, struct err *err)
 {
+    int rc;
+
     if (files_request_init(post->ex, "write", &post->request, err) < 0 ||
-        files_meta_read(post->ex, &post->meta, err) < 0 ||
-        files_body_init(&post->body, post->ex, err) < 0)
+        files_meta_read(post->ex, &post->meta, err) < 0)
         return -1;
-    return begin_body(post, err);
+    rc = files_body_init(&post->body, post->ex, err);
+    return rc < 0 ? rc : begin_body(post, err);
 }
 
 int handle_files_post(struct exchange *ex, struct err *err)
@@ -225,8 +227,13 @@ int handle_files_post(struct exchange *ex, struct err *err)
 
     if (post == NULL) {
         post = post_new(ex);
-        if (begin(post, err) < 0)
-            return -1;
+        rc = begin(post, err);
+        if (rc == HTTP_AGAIN) { /* from the start, later */
+            post_free(post);
+            http_keep(ex, NULL, NULL);
+        }
+        if (rc < 0)
+            return rc;
     }
     rc = post->multipart ? receive_multipart(post, err) : receive_raw(post, err);
     files_pipe_close(&post->pipe);

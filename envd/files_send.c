@@ -210,8 +210,7 @@ int files_send_gzip(struct files_send *send, struct err *err)
         deflateInit2(&send->stream, Z_BEST_SPEED, Z_DEFLATED, MAX_WBITS + 16, 8,
                      Z_DEFAULT_STRATEGY) != Z_OK) {
         atomic_fetch_sub(&gzip_sends, 1);
-        return err_set(err, ERR_BUSY, "too many gzip downloads at once, at most %d",
-                       FILES_GZIP_MAX);
+        return http_later(send->ex);
     }
     send->gzip = true;
     send->run = run_gzip;

@@ -14,7 +14,7 @@
 #include "envd/http.h"
 #include "envd/scratch.h"
 
-#define FILES_GZIP_MAX 16 /* packed answers at once: each keeps 270 KiB; more are refused */
+#define FILES_GZIP_MAX 16 /* packed answers at once: each keeps 270 KiB; more wait */
 
 struct files_send;
 
@@ -41,7 +41,7 @@ struct files_send {
 struct files_send *files_send_new(struct exchange *ex);
 void files_send_free(void *send);
 
-/* Begin the answer; each returns 0 or -1 with *ERR. Then files_send_run is due. */
+/* Begin the answer; each returns 0, HTTP_AGAIN or -1. After 0 files_send_run is due. */
 int files_send_ranges(struct files_send *send, int status, const struct content_range *ranges,
                       size_t count, struct err *err);
 int files_send_gzip(struct files_send *send, struct err *err);

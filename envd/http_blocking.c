@@ -26,6 +26,12 @@ void http_keep(struct exchange *ex, void *state, void (*drop)(void *state))
     ex->transfer->drop = drop;
 }
 
+int http_later(struct exchange *ex)
+{
+    ex->transfer->wait_events = 0;
+    return HTTP_AGAIN;
+}
+
 /* The connection is of no use any more. Returns -1. */
 static int broken(struct exchange *ex, struct err *err, const char *what)
 {

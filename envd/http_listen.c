@@ -79,6 +79,7 @@ struct http_server *http_server_new(struct loop *loop, int fd, struct err *err)
     struct http_server *server = mem_zalloc(sizeof(*server));
 
     server->loop = loop;
+    server->waiting_last = &server->waiting;
     server->idle_timeout_ms = HTTP_IDLE_TIMEOUT_MS;
     conn_buffers_init(server);
     server->files = pool_new(loop, "envd-files", 64, 1024);

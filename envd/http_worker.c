@@ -46,12 +46,21 @@ static void on_parked_timeout(struct loop_timer *timer)
     resume(conn);
 }
 
+static void on_later(struct loop_timer *timer)
+{
+    resume(container_of(timer, struct conn, timer));
+}
+
 /* The peer has to move first. Returns false when that cannot be watched. */
 static bool park(struct conn *conn)
 {
     struct transfer *transfer = conn->ex->transfer;
     struct err err;
 
+    if (transfer->wait_events == 0) {
+        loop_timer_set(conn->server->loop, &conn->timer, TRANSFER_RETRY_MS, on_later);
+        return true;
+    }
     if (loop_add(conn->server->loop, &conn->io, conn->io.fd, transfer->wait_events, on_parked_io,
                  &err) < 0)
         return false;
@@ -59,6 +68,28 @@ static bool park(struct conn *conn)
     loop_timer_set(conn->server->loop, &conn->timer, conn->server->idle_timeout_ms,
                    on_parked_timeout);
     return true;
+}
+
+/* Begin TRANSFER. Never refused: what could not be queued would have been refused before. */
+static void begin(struct http_server *server, struct transfer *transfer)
+{
+    server->transfers++;
+    pool_resubmit(server->files, &transfer->job, transfer_run, worker_done);
+}
+
+/* One transfer has ended: the next may begin. */
+static void begin_next(struct http_server *server)
+{
+    struct transfer *transfer = server->waiting;
+
+    server->transfers--;
+    if (transfer == NULL)
+        return;
+    server->waiting = transfer->next;
+    if (server->waiting == NULL)
+        server->waiting_last = &server->waiting;
+    server->waiting_count--;
+    begin(server, transfer);
 }
 
 static void worker_done(struct job *job)
@@ -76,7 +107,7 @@ static void worker_done(struct job *job)
         }
         return;
     }
-    conn->server->transfers--;
+    begin_next(conn->server);
     ex->transfer = NULL;
     free(transfer);
     if (broken || loop_add(conn->server->loop, &conn->io, conn->io.fd, EPOLLIN | EPOLLRDHUP,
@@ -88,37 +119,27 @@ static void worker_done(struct job *job)
     conn_answered(conn);
 }
 
-/* Give the connection of EX to a worker for the first time. */
-static int start(struct exchange *ex, struct err *err)
+void conn_start_blocking(struct exchange *ex)
 {
     struct conn *conn = ex->conn;
-    _cleanup_free_ struct transfer *transfer = NULL;
+    struct http_server *server = conn->server;
+    struct transfer *transfer;
 
-    if (conn->server->transfers >= TRANSFERS_MAX)
-        return err_set(err, ERR_BUSY, "too many file transfers at once, at most %d", TRANSFERS_MAX);
+    if (server->waiting_count >= TRANSFERS_WAITING_MAX) {
+        http_reply_error(ex, 503, "more than %d file transfers wait", TRANSFERS_WAITING_MAX);
+        return;
+    }
     transfer = mem_zalloc(sizeof(*transfer));
     transfer->ex = ex;
     ex->transfer = transfer;
-    loop_remove(conn->server->loop, &conn->io);
+    loop_remove(server->loop, &conn->io);
     conn_in_settle(conn); /* what is lent is the loop's */
     conn->state = CONN_WORKER;
-    if (pool_submit(conn->server->files, &transfer->job, transfer_run, worker_done, err) == 0) {
-        conn->server->transfers++;
-        transfer = NULL;
-        return 0;
+    if (server->transfers < TRANSFERS_MAX) {
+        begin(server, transfer);
+        return;
     }
-    ex->transfer = NULL;
-    conn->state = CONN_HANDLER;
-    if (loop_add(conn->server->loop, &conn->io, conn->io.fd, EPOLLIN | EPOLLRDHUP, conn_on_io,
-                 err) < 0)
-        conn_close(conn);
-    return -1;
-}
-
-void conn_start_blocking(struct exchange *ex)
-{
-    struct err err = {0};
-
-    if (start(ex, &err) < 0 && ex->conn != NULL)
-        http_reply_err(ex, &err);
+    *server->waiting_last = transfer;
+    server->waiting_last = &transfer->next;
+    server->waiting_count++;
 }

@@ -11,19 +11,22 @@
 #include "envd/exchange.h"
 #include "envd/scratch.h"
 
-#define TRANSFERS_MAX 512     /* at once; more are refused with 503 */
+#define TRANSFERS_MAX 512          /* at once; more wait */
+#define TRANSFERS_WAITING_MAX 2048 /* more are refused with 503 */
+#define TRANSFER_RETRY_MS 50       /* http_later */
 #define TRANSFER_GRACE_MS 2   /* a worker with nothing else to do waits that long for the peer */
 #define TRANSFER_SLICE_MS 100 /* a worker leaves a fast transfer for others that wait */
 
 struct transfer {
     struct job job;
     struct exchange *ex;
-    void *state; /* the handler's */
+    struct transfer *next; /* of those that wait to be begun */
+    void *state;           /* the handler's */
     void (*drop)(void *state);
     int rc; /* what the handler returned */
     struct err err;
     bool broken;          /* the connection is of no use any more */
-    uint32_t wait_events; /* HTTP_AGAIN: EPOLLIN or EPOLLOUT */
+    uint32_t wait_events; /* HTTP_AGAIN: EPOLLIN or EPOLLOUT; 0: just later */
     int queued_bytes;     /* parked: what the kernel had not delivered to the client */
     int64_t slice_ends_ms;
     size_t in_used;         /* of conn->in, what has been handed out */
