@@ -9,6 +9,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "envd/fs_quick.h"
 #include "envd/path.h"
 #include "server/base/mem.h"
 #include "server/base/str.h"
@@ -156,6 +157,23 @@ static char *owner_text(const char *name, uint32_t id)
     return name != NULL ? mem_strdup(name) : mem_asprintf("%u", id);
 }
 
+void entry_fill(const struct stat *st, const char *path, const struct user_db *users,
+                struct entry *out)
+{
+    *out = (struct entry){
+        .name = path_name(path),
+        .path = mem_strdup(path),
+        .type = entry_type_of(st->st_mode),
+        .size_bytes = st->st_size,
+        .mode = st->st_mode & 0777,
+        .owner = owner_text(user_db_user_name(users, st->st_uid), st->st_uid),
+        .group = owner_text(user_db_group_name(users, st->st_gid), st->st_gid),
+        .mtime_s = st->st_mtim.tv_sec,
+        .mtime_ns = (int32_t)st->st_mtim.tv_nsec,
+    };
+    entry_permissions(st->st_mode, out->permissions);
+}
+
 int entry_read(int dirfd, const char *name, const char *path, const struct user_db *users,
                struct entry *out)
 {
@@ -163,22 +181,13 @@ int entry_read(int dirfd, const char *name, const char *path, const struct user_
 
     if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return -1;
-    *out = (struct entry){
-        .name = path_name(path),
-        .path = mem_strdup(path),
-        .type = entry_type_of(st.st_mode),
-        .size_bytes = st.st_size,
-        .mode = st.st_mode & 0777,
-        .owner = owner_text(user_db_user_name(users, st.st_uid), st.st_uid),
-        .group = owner_text(user_db_group_name(users, st.st_gid), st.st_gid),
-        .mtime_s = st.st_mtim.tv_sec,
-        .mtime_ns = (int32_t)st.st_mtim.tv_nsec,
-    };
-    entry_permissions(st.st_mode, out->permissions);
+    entry_fill(&st, path, users, out);
     if (S_ISLNK(st.st_mode))
         read_target(dirfd, name, out);
     else if (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode))
         read_meta(dirfd, name, out);
+    if (out->meta_count == 0 && !S_ISLNK(st.st_mode))
+        fs_quick_note_bare(&st);
     return 0;
 }
 

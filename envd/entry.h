@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "envd/user.h"
@@ -50,6 +51,9 @@ struct entry {
  */
 int entry_read(int dirfd, const char *name, const char *path, const struct user_db *users,
                struct entry *out);
+/* The same from ST, which is not a symlink's, without metadata. Never fails, never blocks. */
+void entry_fill(const struct stat *st, const char *path, const struct user_db *users,
+                struct entry *out);
 void entry_clear(struct entry *entry);
 #define _cleanup_entry_ __attribute__((cleanup(entry_clear)))
 

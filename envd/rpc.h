@@ -61,6 +61,9 @@ struct rpc_method {
     const ProtobufCMessageDescriptor *request;
     const ProtobufCMessageDescriptor *response;
     rpc_unary_fn unary; /* RPC_UNARY, RPC_WORKER */
+    /* RPC_WORKER: tried first, on the loop. 1: answered, 0: it might block, so `unary` is called. */
+    int (*quick)(struct rpc_call *call, const ProtobufCMessage *request,
+                 ProtobufCMessage **response);
     rpc_start_fn start; /* RPC_DEFERRED, RPC_STREAM; each message of RPC_CLIENT_STREAM */
     /* RPC_CLIENT_STREAM: the client sent all it has; answer with rpc_finish. */
     void (*end)(struct rpc_call *call);

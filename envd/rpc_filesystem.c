@@ -3,6 +3,8 @@
 
 #include "envd/entry_proto.h"
 #include "envd/fs.h"
+#include "envd/fs_quick.h"
+#include "envd/mounts.h"
 #include "envd/path.h"
 #include "envd/route.h"
 #include "envd/rpc.h"
@@ -37,6 +39,30 @@ static Filesystem__EntryInfo *describe(const char *path, struct err *err)
     return entry_to_proto(&entry);
 }
 
+/* fs_quick.h says why this does not block. */
+static int do_stat_quick(struct rpc_call *call, const ProtobufCMessage *request,
+                         ProtobufCMessage **response)
+{
+    const Filesystem__StatRequest *in = (const Filesystem__StatRequest *)request;
+    _cleanup_user_db_ struct user_db *users = NULL;
+    _cleanup_free_ char *path = NULL;
+    Filesystem__StatResponse *out;
+    struct fs_owner owner;
+    struct entry entry;
+    struct err err;
+
+    if (resolve(call, in->path, &path, &owner, &err) < 0)
+        return 0; /* a worker says so */
+    users = user_db_get();
+    if (!fs_stat_quick(path, users, &entry))
+        return 0;
+    out = mem_zalloc(sizeof(*out));
+    filesystem__stat_response__init(out);
+    out->entry = entry_to_proto(&entry);
+    *response = &out->base;
+    return 1;
+}
+
 static int do_stat(struct rpc_call *call, const ProtobufCMessage *request,
                    ProtobufCMessage **response, struct err *err)
 {
@@ -46,6 +72,7 @@ static int do_stat(struct rpc_call *call, const ProtobufCMessage *request,
     Filesystem__StatResponse *out;
     struct fs_owner owner;
 
+    mounts_refresh();
     if (resolve(call, in->path, &path, &owner, err) < 0 || (entry = describe(path, err)) == NULL)
         return -1;
     out = mem_zalloc(sizeof(*out));
@@ -144,6 +171,7 @@ const struct rpc_method rpc_filesystem_stat = {
     .request = &filesystem__stat_request__descriptor,
     .response = &filesystem__stat_response__descriptor,
     .unary = do_stat,
+    .quick = do_stat_quick,
 };
 const struct rpc_method rpc_filesystem_make_dir = {
     .service = SERVICE,

@@ -38,7 +38,11 @@ static void start_method(struct rpc_call *call)
 
     switch (method->kind) {
     case RPC_WORKER:
-        rc = start_work(call, &err);
+        rc = method->quick != NULL ? method->quick(call, call->request, &call->response) : 0;
+        if (rc > 0)
+            rpc_finish(call, call->response, NULL);
+        else
+            rc = start_work(call, &err);
         break;
     case RPC_UNARY:
         rc = method->unary(call, call->request, &call->response, &err);

@@ -16,7 +16,7 @@
 
 #define STACK_BYTES (512 << 10)
 #define READ_BYTES 16384
-#define SOAK_EVERY 256   /* events that are handled before the kernel's queue is emptied again */
+#define SOAK_EVERY 256 /* events that are handled before the kernel's queue is emptied again */
 #define RETRY_MS 50
 #define RENAME_WAIT_MS 200 /* between the two events of a rename: its thread may be held up */
 

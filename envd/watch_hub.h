@@ -17,7 +17,7 @@
 
 #define WATCH_HUBS 12
 #define WATCH_HUBS_NETWORK 4
-#define WATCH_PATH_MAX_BYTES (1 << 20) /* below a watched folder; PATH_MAX is no limit */
+#define WATCH_PATH_MAX_BYTES (1 << 20)        /* below a watched folder; PATH_MAX is no limit */
 #define WATCH_HUB_PENDING_MAX_BYTES (8 << 20) /* read from the kernel, not yet looked at */
 
 /* A folder that could not be reached by its path: something above it was moved meanwhile. */

@@ -37,11 +37,12 @@ struct watch_inode { /* a folder, as the kernel sees it */
     struct watch_node *nodes;
 };
 
-struct watch_node { /* a folder, as a watch sees it */
+struct watch_node {         /* a folder, as a watch sees it */
     struct watch_link link; /* by parent and name; roots have none */
     struct watch *watch;
     struct watch_inode *inode;
-    struct watch_node *next_here; /* of the same folder; kept when dead: a walk of the list goes on */
+    struct watch_node
+        *next_here; /* of the same folder; kept when dead: a walk of the list goes on */
     struct watch_node **prev_here;
     struct watch_node *parent; /* NULL: the watched folder */
     struct watch_node *children, *next, *prev;
@@ -54,8 +55,8 @@ struct watch_node { /* a folder, as a watch sees it */
 struct watch_told {
     struct watch_node *node;
     struct watch_told *next, *prev; /* oldest first */
-    uint64_t until; /* later events are not about what the walk saw; UINT64_MAX: it goes on */
-    struct map names;               /* owns them */
+    uint64_t until;   /* later events are not about what the walk saw; UINT64_MAX: it goes on */
+    struct map names; /* owns them */
 };
 
 struct watch_index {
@@ -67,8 +68,7 @@ struct watch_index {
     void (*unused)(struct watch_index *index, int wd);
 };
 
-void watch_index_init(struct watch_index *index,
-                      void (*unused)(struct watch_index *index, int wd));
+void watch_index_init(struct watch_index *index, void (*unused)(struct watch_index *index, int wd));
 /* After every watch has dropped its nodes. */
 void watch_index_clear(struct watch_index *index);
 

@@ -22,9 +22,9 @@
 #define WATCH_MASK                                                                                 \
     (IN_CREATE | IN_MOVED_TO | IN_MODIFY | IN_DELETE | IN_DELETE_SELF | IN_MOVED_FROM |            \
      IN_MOVE_SELF | IN_ATTRIB)
-#define SOAK_EVERY 32      /* folders of a walk */
-#define RETRIES_MAX 10000  /* folders that are noted at a time */
-#define ROOT_TRIES_MAX 20  /* until a watched folder that is not at its path is given up */
+#define SOAK_EVERY 32        /* folders of a walk */
+#define RETRIES_MAX 10000    /* folders that are noted at a time */
+#define ROOT_TRIES_MAX 20    /* until a watched folder that is not at its path is given up */
 #define PIECE_MAX_BYTES 4000 /* of a path for one openat */
 
 void watch_walk_fail(struct watch *watch, const struct err *err)
