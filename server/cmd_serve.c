@@ -177,6 +177,8 @@ static int start_parts(struct server *server, struct err *err)
     config.engine = server->engine;
     config.store = server->store;
     config.workers = server->workers;
+    config.replay_bytes = (int64_t)server->settings.number[SETTING_REPLAY_BYTES];
+    config.replay_total_bytes = (int64_t)server->settings.number[SETTING_REPLAY_TOTAL_BYTES];
     rc = lifecycle_new(&config, &server->lifecycle, err);
     secret_clear(&config.master);
     secret_clear(&server->master);

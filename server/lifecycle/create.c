@@ -40,6 +40,10 @@ static char *envd_config(struct lifecycle *lifecycle, const struct entry *entry,
     json_put_str(config, "templateID", sandbox->template_id);
     json_put_i64(config, "cpuCount", sandbox->cpu_count);
     json_put_i64(config, "memoryTotalBytes", (int64_t)sandbox->memory_mb << 20);
+    if (lifecycle->config.replay_bytes > 0)
+        json_put_i64(config, "sandpitReplayBytes", lifecycle->config.replay_bytes);
+    if (lifecycle->config.replay_total_bytes > 0)
+        json_put_i64(config, "sandpitReplayTotalBytes", lifecycle->config.replay_total_bytes);
     text = json_text(config);
     secret_wipe(jwt_key, sizeof(jwt_key));
     secret_wipe(token, sizeof(token));

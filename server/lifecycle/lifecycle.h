@@ -34,6 +34,8 @@ struct lifecycle_config {
     struct store *store;
     struct work_pool *workers;
     struct secret master;
+    int64_t replay_bytes; /* for envd; 0: its own default */
+    int64_t replay_total_bytes;
     lifecycle_end_fn on_end;
     void *on_end_ctx;
 };
