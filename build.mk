@@ -241,6 +241,12 @@ $(ENVD_NEXT): $(NEXT_OBJ) $(call obj,$(filter-out $(NEXT_SRC),$(SRC_envd))) $(PR
 	@echo '  LD $@'
 	$(Q)$(CC) -pthread $(ENVD_LD_$(BUILD)) -o $@ $(filter %.o,$^) $(call lib,base) $(SYS_envd)
 
+ENVD_BAD := $(OUT)/tests/integration/envd_bad
+$(ENVD_BAD): tests/integration/envd_bad.c
+	@mkdir -p $(@D)
+	@echo '  LD $@'
+	$(Q)$(CC) -std=gnu17 -D_GNU_SOURCE $(WARN) -O1 -static -o $@ $<
+
 # envd's HTTP, RPC and connect/ code behind the Connect conformance suite's methods; no part of
 # envd. tests/conformance/run.sh takes the suite's .proto files from its Go module to
 # CONFORMANCE_PROTO and makes this.
@@ -277,7 +283,7 @@ $(CONFORMANCE): $(CONFORMANCE_OBJ) $(filter-out %/envd/route.o,$(ENVD_TEST_OBJ))
 conformance: $(CONFORMANCE)
 
 .PHONY: integration
-integration: $(ENVD_NEXT) $(HTTP_TEST_SERVER) $(PROCESS_CLIENT) $(PROXY_TEST_SERVER) \
+integration: $(ENVD_NEXT) $(ENVD_BAD) $(HTTP_TEST_SERVER) $(PROCESS_CLIENT) $(PROXY_TEST_SERVER) \
   $(API_TEST_SERVER) $(ENGINE_TEST)
 
 # Fuzz targets: tests/fuzz/<folder>_<name>.c defines LLVMFuzzerTestOneInput. Built twice: with

@@ -29,24 +29,27 @@ static void save_head(const struct request_head *head, struct buf *out)
     buf_add_str(out, "\r\n");
 }
 
-static Handover__Exchange__Kind kind_of(struct exchange *ex, struct handover_call *call)
+static Handover__Exchange__Kind kind_of(const struct conn *conn, struct handover_call *call)
 {
-    if (ex->conn->state == CONN_DRAIN)
+    struct exchange *ex = conn->ex;
+
+    if (conn->state == CONN_DRAIN)
         return HANDOVER__EXCHANGE__KIND__DRAIN;
     if (ex->owner != NULL && ex->route->rpc != NULL && call_save(ex->owner, call) == 0)
         return HANDOVER__EXCHANGE__KIND__CALL;
-    if (ex->conn->state == CONN_HANDLER && ex->route->rpc == NULL)
+    if (conn->state == CONN_HANDLER && ex->route->rpc == NULL)
         return HANDOVER__EXCHANGE__KIND__UPGRADE;
     return HANDOVER__EXCHANGE__KIND__AGAIN;
 }
 
-static void save_exchange(struct exchange *ex, Handover__Exchange *out, struct handover_call *call,
-                          struct buf *head, struct handover_out *to)
+static void save_exchange(const struct conn *conn, Handover__Exchange *out,
+                          struct handover_call *call, struct buf *head, struct handover_out *to)
 {
+    struct exchange *ex = conn->ex; /* whose own connection is unset while it is drained */
     const struct rpc_call *owner = ex->route != NULL && ex->route->rpc != NULL ? ex->owner : NULL;
 
     save_head(&ex->head, head);
-    out->kind = kind_of(ex, call);
+    out->kind = kind_of(conn, call);
     if (out->kind == HANDOVER__EXCHANGE__KIND__CALL)
         out->call = &call->call;
     out->head = handover_bytes(head->data, head->len);
@@ -56,7 +59,7 @@ static void save_exchange(struct exchange *ex, Handover__Exchange *out, struct h
     out->body_left = ex->framing.left;
     out->body_digits = ex->framing.digits;
     out->body_line = ex->framing.line;
-    out->body_done = ex->conn->state == CONN_HANDLER;
+    out->body_done = conn->state == CONN_HANDLER;
     if (out->kind == HANDOVER__EXCHANGE__KIND__AGAIN)
         out->body = handover_bytes(ex->body.data, ex->body.len);
     if (out->kind == HANDOVER__EXCHANGE__KIND__AGAIN && ex->begun)
@@ -84,7 +87,7 @@ static void save_conn(struct conn *conn, struct handover_out *out)
     to.drained = conn->drained;
     to.timer_mono_ms = conn->timer.slot > 0 ? conn->timer.due_mono_ms : 0;
     if (conn->ex != NULL) {
-        save_exchange(conn->ex, &exchange, &call, &head, out);
+        save_exchange(conn, &exchange, &call, &head, out);
         to.exchange = &exchange;
     }
     record.kind_case = HANDOVER__RECORD__KIND_CONNECTION;
@@ -160,6 +163,7 @@ static int load_kind(struct exchange *ex, const Handover__Exchange *in, struct e
     switch (in->kind) {
     case HANDOVER__EXCHANGE__KIND__DRAIN:
         conn->state = CONN_DRAIN;
+        ex->conn = NULL; /* it is answered */
         return 0;
     case HANDOVER__EXCHANGE__KIND__UPGRADE:
         ex->server->upgrade = ex;

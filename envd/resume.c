@@ -34,6 +34,7 @@ static void save_agent(const struct http_server *server, bool init, struct hando
     agent.initialised = settings->initialised;
     agent.init = init;
     agent.listener = handover_fd(out, server->listener.fd);
+    agent.idle_timeout_ms = server->idle_timeout_ms;
     agent.files_soft = files.rlim_cur;
     agent.files_hard = files.rlim_max;
     record.kind_case = HANDOVER__RECORD__KIND_AGENT;
@@ -79,7 +80,11 @@ static int load_agent(struct loop *loop, const Handover__Agent *in, struct resum
     spawn_set_files_limit(&files);
     out->init = in->init;
     out->server = http_server_new(loop, listener, err);
-    return out->server != NULL ? 0 : -1;
+    if (out->server == NULL)
+        return -1;
+    if (in->idle_timeout_ms > 0)
+        out->server->idle_timeout_ms = in->idle_timeout_ms;
+    return 0;
 }
 
 /* One record. What it is, is counted; *ERR says why it cannot be. */

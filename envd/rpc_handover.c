@@ -16,6 +16,7 @@ static void save_wire(struct rpc_call *call, struct handover_call *out)
     to->codec = call->codec;
     to->stream = call->stream;
     to->gzip = call->gzip;
+    to->gzip_answer = call->gzip_answer;
     to->begun = call->begun;
     to->chunked = call->ex->chunked;
     to->held = call->ex->conn->held;
@@ -93,6 +94,7 @@ static void load_wire(struct rpc_call *call, const Handover__Call *in)
     call->codec = (enum codec)in->codec;
     call->stream = in->stream;
     call->gzip = in->gzip;
+    call->gzip_answer = in->gzip_answer;
     call->begun = in->begun;
     call->keepalive_ms = in->keepalive_ms;
     call->ex->begun = in->begun;
