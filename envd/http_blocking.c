@@ -344,6 +344,7 @@ void transfer_run(struct job *job)
     struct exchange *ex = transfer->ex;
     struct err err = {0};
 
+    transfer->begun = true;
     if (!transfer->broken) {
         transfer->slice_ends_ms = time_mono_ms() + TRANSFER_SLICE_MS;
         transfer->rc = ex->route->blocking(ex, &transfer->err);

@@ -5,6 +5,7 @@
 #include "envd/handover.h"
 #include "envd/http_handover.h"
 #include "envd/rpc_call.h"
+#include "envd/transfer.h"
 #include "server/base/mem.h"
 #include "server/base/time.h"
 
@@ -107,6 +108,8 @@ bool http_can_save(const struct http_server *server, const struct exchange *upgr
     if (!pool_idle(server->files) || !pool_idle(server->disk))
         return false;
     for (const struct conn *conn = server->conns; conn != NULL; conn = conn->next) {
+        if (conn->state == CONN_WORKER && conn->ex->transfer->begun)
+            return false;
         if (conn->state == CONN_HANDLER && conn->ex != upgrade &&
             (conn->ex->route == NULL || conn->ex->route->rpc == NULL))
             return false; /* a loop handler that answers later */

@@ -53,27 +53,37 @@ static void job_done(struct loop_msg *msg)
     job->done(job);
 }
 
+/* The link to the next job that may run; with the lock. */
+static struct job **next_job(struct pool *pool)
+{
+    struct job **link = &pool->first;
+
+    while (pool->held && *link != NULL && !(*link)->again)
+        link = &(*link)->next;
+    return link;
+}
+
 /* The next job, or NULL when none came for a while. With the lock. */
 static struct job *take(struct pool *pool)
 {
     struct timespec until;
-    struct job *job;
+    struct job **link, *job;
 
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += IDLE_SECONDS;
-    while (pool->first == NULL || pool->held) {
+    while (*(link = next_job(pool)) == NULL) {
         int rc;
 
         pool->idle++;
         rc = pthread_cond_timedwait(&pool->wake, &pool->lock, &until);
         pool->idle--;
-        if (rc == ETIMEDOUT && (pool->first == NULL || pool->held))
+        if (rc == ETIMEDOUT && *next_job(pool) == NULL)
             return NULL;
     }
-    job = pool->first;
-    pool->first = job->next;
-    if (pool->first == NULL)
-        pool->last = &pool->first;
+    job = *link;
+    *link = job->next;
+    if (*link == NULL)
+        pool->last = link;
     pool->waiting--;
     return job;
 }
@@ -144,6 +154,7 @@ int pool_submit(struct pool *pool, struct job *job, void (*run)(struct job *job)
 {
     job->run = run;
     job->done = done;
+    job->again = false;
     if (!enqueue(pool, job, pool->queue_max))
         return err_set(err, ERR_BUSY, "too many file operations are waiting");
     return 0;
@@ -154,6 +165,7 @@ void pool_resubmit(struct pool *pool, struct job *job, void (*run)(struct job *j
 {
     job->run = run;
     job->done = done;
+    job->again = true;
     enqueue(pool, job, SIZE_MAX);
 }
 

@@ -19,12 +19,13 @@ struct job { /* embed it; owned by the pool until `done` is called */
     struct loop_msg msg;
     struct pool *pool;
     struct job *next;
+    bool again; /* it has run before */
     void (*run)(struct job *job);
     void (*done)(struct job *job);
 };
 
 struct pool *pool_new(struct loop *loop, const char *name, size_t threads_max, size_t queue_max);
-/* While it is held no job begins; those that wait do when it is released. */
+/* While it is held no job begins that has not run before; those that wait do upon its release. */
 void pool_hold(struct pool *pool);
 void pool_release(struct pool *pool);
 /* No job is running or has a `done` to come. Loop thread. */

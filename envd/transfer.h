@@ -25,6 +25,7 @@ struct transfer {
     void (*drop)(void *state);
     int rc; /* what the handler returned */
     struct err err;
+    bool begun;           /* the handler has run */
     bool broken;          /* the connection is of no use any more */
     uint32_t wait_events; /* HTTP_AGAIN: EPOLLIN or EPOLLOUT; 0: just later */
     int queued_bytes;     /* parked: what the kernel had not delivered to the client */

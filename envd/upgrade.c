@@ -24,9 +24,10 @@
 #define REHEARSE_MS 5000 /* for it to read the state; nothing else happens meanwhile */
 #define QUIESCE_MS 30000 /* for what runs on worker threads to end */
 #define TICK_MS 1
-#define HOLD_MS 200  /* file calls wait for so long … */
-#define REST_MS 800  /* … then go on for so long, … */
-#define LAST_MS 5000 /* … and at the end of the time they wait until it is over */
+#define HOLD_MS 200      /* new file calls wait for so long, twice as long each time … */
+#define HOLD_MAX_MS 1600 /* … up to this, … */
+#define REST_MS 500      /* … then go on for so long, … */
+#define LAST_MS 5000     /* … and at the end of the time they wait until it is over */
 #define WORDS_MAX 4096
 #define FORMAT_LINE "envd-handover"
 #define READY_LINE "envd-handover ready\n"
@@ -41,6 +42,7 @@ struct upgrade {
     struct loop_timer timer;
     int64_t quiesce_mono_ms; /* when that began */
     int64_t held_mono_ms;
+    int64_t hold_ms;
     bool held;
 };
 
@@ -233,9 +235,11 @@ static void on_tick(struct loop_timer *timer)
                 QUIESCE_MS / 1000);
         return;
     }
-    if (upgrade->held && stood >= HOLD_MS && since < QUIESCE_MS - LAST_MS)
+    if (upgrade->held && stood >= upgrade->hold_ms && since < QUIESCE_MS - LAST_MS) {
         hold(upgrade, false);
-    else if (!upgrade->held && (stood >= REST_MS || since >= QUIESCE_MS - LAST_MS))
+        if (upgrade->hold_ms < HOLD_MAX_MS)
+            upgrade->hold_ms *= 2;
+    } else if (!upgrade->held && (stood >= REST_MS || since >= QUIESCE_MS - LAST_MS))
         hold(upgrade, true);
     loop_timer_set(upgrade->server->loop, timer, TICK_MS, on_tick);
 }
@@ -243,6 +247,7 @@ static void on_tick(struct loop_timer *timer)
 static void quiesce(struct upgrade *upgrade)
 {
     upgrade->quiesce_mono_ms = time_mono_ms();
+    upgrade->hold_ms = HOLD_MS;
     hold(upgrade, true);
     loop_timer_set(upgrade->server->loop, &upgrade->timer, 0, on_tick);
 }

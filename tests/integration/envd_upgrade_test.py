@@ -507,7 +507,7 @@ def test_a_long_transfer_is_waited_for():
                  envd.unary("Stat", {"path": "/"}, path="filesystem.Filesystem")[0], 200)
             slowest = max(slowest, time.monotonic() - begun)
             time.sleep(0.1)
-        check("they wait a little at most", slowest < 1, slowest)
+        check("they wait a little at most", slowest < 4, slowest)
         same("the upgrade has waited", result, [])
         sock.sendall(b"67890")
         check("the upload ends as it would have", sock.recv(1000).startswith(b"HTTP/1.1 200"))
