@@ -121,6 +121,11 @@ int ring_restore(struct process *process, size_t stream, uint64_t end, const uin
 void process_check_end(struct process *process);
 /* Its timers; 0: none. */
 void process_arm(struct process *process, int64_t deadline_mono_ms, int64_t forget_mono_ms);
+/*
+ * PID, or TAG unless it is NULL, now names a new process: what ended under it before is forgotten,
+ * and one that only waits for the end of its output ends now.
+ */
+void process_displace(pid_t pid, const char *tag);
 /* Forget one that nobody has seen yet. */
 void process_drop(struct process *process);
 /* Its last watcher left an ended process: free it when it is forgotten. */
