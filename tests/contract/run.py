@@ -13,6 +13,7 @@ same calls there. Ends with the line "N passed, N failed, N skipped".
 """
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -33,7 +34,9 @@ VENV = os.path.join(CACHE, "venv")
 RECORDS = os.path.join(CACHE, "records")
 PAGE = os.path.join(lib.ROOT, "docs/compatibility.md")
 JS_FILES = ("sdk.test.mjs", "options.test.mjs", "git.test.mjs")
-PYTHON_FILES = ("test_sdk.py", "test_options.py", "test_git.py", "test_ports.py")
+PYTHON_FILES = ("test_sdk.py", "test_options.py", "test_git.py", "test_ports.py",
+                "test_cli.py")  # fmt: skip
+CLI = os.path.join(NODE, "node_modules/.bin/e2b")
 NODE_MIN = (20, 18, 1)  # what e2b's package.json asks for
 INSTALL_S = 600
 RUN_S = 900
@@ -56,7 +59,7 @@ def node_is_new_enough():
 
 def install_node():
     os.makedirs(NODE, exist_ok=True)
-    packages = ["e2b@latest", "@e2b/code-interpreter@latest", "ws@8"]
+    packages = ["e2b@latest", "@e2b/code-interpreter@latest", "@e2b/cli@latest", "ws@8"]
     if not node_is_new_enough():
         packages.append("node@22")  # the interpreter itself, for distributions with an older one
     run(["npm", "install", "--no-audit", "--no-fund", "--loglevel=error", *packages], cwd=NODE)
@@ -90,8 +93,9 @@ def install(name):
 def versions(name):
     if name == "js":
         found = []
-        for package in ("e2b", "@e2b/code-interpreter"):
-            with open(f"{NODE}/node_modules/{package}/package.json") as file:
+        for package in ("e2b", "@e2b/code-interpreter", "@e2b/cli"):
+            with contextlib.suppress(FileNotFoundError), \
+                 open(f"{NODE}/node_modules/{package}/package.json") as file:  # fmt: skip
                 found.append(f"{package} {json.load(file)['version']}")
         return ", ".join(found)
     code = ("from importlib.metadata import version as v;"
@@ -140,6 +144,7 @@ def node_supports_timeout(env):
 
 def run_python(env, files):
     total = (0, 0, 0)
+    env = dict(env, CONTRACT_CLI=CLI, PATH=f"{NODE}/node_modules/.bin:" + env["PATH"])
     for name in files:
         record = f"{RECORDS}/record-python-{env['CONTRACT_MODE']}.{name}"
         output = stream([f"{VENV}/bin/python", os.path.join(HERE, name)],

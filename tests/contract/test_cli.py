@@ -1,0 +1,107 @@
+"""The E2B command-line client (npm @e2b/cli), unmodified: what of it talks to sandboxes.
+
+CONTRACT_CLI names its program. Run by run.py.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import pty
+import re
+import secrets
+import select
+import subprocess
+import sys
+import time
+import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+
+import lib  # noqa: E402
+from e2b import Sandbox  # noqa: E402
+
+CLI = os.environ["CONTRACT_CLI"]  # there when the JavaScript packages are installed
+FACTOR = lib.time_factor()
+
+
+@unittest.skipUnless(os.path.exists(CLI), "@e2b/cli is not installed")
+class Cli(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.sbx = Sandbox.create(timeout=900, metadata={"mark": "cli"})
+        cls.id = cls.sbx.sandbox_id
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.sbx.kill()
+
+    def run_it(self, *words, stdin=b"", code=0):
+        done = subprocess.run([CLI, "sandbox", *words], input=stdin, capture_output=True,
+                              timeout=60 * FACTOR)  # fmt: skip
+        if code is not None:
+            self.assertEqual(done.returncode, code, done)
+        return done
+
+    def test_list_and_info(self):
+        rows = json.loads(self.run_it("list", "--format", "json").stdout)
+        self.assertIn(self.id, [row["sandboxId"] for row in rows])
+        shown = self.run_it("info", self.id).stdout.decode()
+        self.assertIn(self.id, shown)
+
+    def test_exec(self):
+        done = self.run_it("exec", "-u", "root", "-c", "/tmp", "-e", "A=b c", self.id,
+                           "bash", "-c", 'echo "$(id -un) $PWD $A"; echo err >&2; exit 5', code=5)  # fmt: skip
+        self.assertEqual(done.stdout, b"root /tmp b c\n")
+        self.assertIn(b"err\n", done.stderr)
+
+    def test_exec_passes_input(self):
+        data = secrets.token_hex(200_000).encode()
+        done = self.run_it("exec", self.id, "sha256sum", stdin=data)
+        self.assertEqual(done.stdout.split()[0].decode(), hashlib.sha256(data).hexdigest())
+
+    def test_exec_large_output(self):
+        done = self.run_it("exec", self.id, "seq", "100000")
+        self.assertTrue(done.stdout == b"".join(b"%d\n" % i for i in range(1, 100001)))
+
+    def test_exec_in_the_background(self):
+        self.run_it("exec", "-b", self.id, "sleep", "222")
+        found = [p for p in self.sbx.commands.list() if "sleep 222" in " ".join(p.args)]
+        self.assertEqual(len(found), 1)
+        self.sbx.commands.kill(found[0].pid)
+
+    def test_connect(self):
+        main, sub = pty.openpty()
+        process = subprocess.Popen([CLI, "sandbox", "connect", self.id], stdin=sub, stdout=sub,
+                                   stderr=sub, start_new_session=True)  # fmt: skip
+        os.close(sub)
+        self.addCleanup(os.close, main)
+        self.until(main, rb"user@\S+:~\$")
+        os.write(main, b"echo $((6*7))-$(tty)\r")
+        self.until(main, rb"42-/dev/pts/\d+")
+        os.write(main, b"exit\r")
+        self.assertIsNotNone(process.wait(30 * FACTOR))
+
+    def until(self, main, pattern):
+        data, end = b"", time.monotonic() + 30 * FACTOR
+        while not re.search(pattern, data):
+            self.assertLess(time.monotonic(), end, f"no {pattern} in {data[-500:]}")
+            if select.select([main], [], [], 0.2)[0]:
+                with contextlib.suppress(OSError):
+                    data += os.read(main, 65536)
+
+    def test_kill(self):
+        made = Sandbox.create(timeout=60)
+        self.run_it("kill", made.sandbox_id)
+        self.assertIs(made.is_running(), False)
+        gone = self.run_it("exec", made.sandbox_id, "true", code=None)
+        self.assertNotEqual(gone.returncode, 0)
+
+    def test_what_is_not_built_says_so(self):
+        for word in ("logs", "metrics"):
+            done = self.run_it(word, self.id, code=None)
+            self.assertIn("501", (done.stdout + done.stderr).decode(), done)
+
+
+if __name__ == "__main__":
+    lib.main()
