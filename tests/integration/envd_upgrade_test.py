@@ -472,6 +472,38 @@ def test_processes():
     envd.stop()
 
 
+def test_a_hold_and_numbered_input():
+    def send(offset, data):
+        return envd.unary("SendInput", {"process": {"pid": s.pid}, "input": {
+            "stdin": base64.b64encode(data).decode()}}, {"Sandpit-Input-Offset": str(offset)})[0]
+
+    envd = running()
+    s = started(envd.start("/bin/bash", ["-c", "read a; read b; echo $a $b >&2; seq 1000000"],
+                           {"Sandpit-Hold": "60"}))
+    same("one line", send(0, b"one\n"), 200)
+    same("upgrade", upgrade(envd, NEXT)[0], 204)
+    same("the same again, and more", send(0, b"one\ntwo\n"), 200)
+    while len(s.stdout) < 500000:
+        s.next()
+    same("acknowledged", envd.unary("Update", {"process": {"pid": s.pid}},
+                                    {"Sandpit-Acknowledge": "stdout=400000"})[0], 200)
+    got = bytes(s.stdout[:400000])
+    s.close()
+    same("upgrade with nobody there", upgrade(envd, THIS)[0], 204)
+    time.sleep(0.3)
+    s = started(Stream(envd, "Connect", json.dumps({"process": {"pid": s.pid}}).encode(), "json",
+                       {"Sandpit-Replay-From": "stdout=400000, stderr=0", "Sandpit-Hold": "60"}, 60))
+    while s.next() is not None:
+        if len(s.stdout) > 200000:
+            got += s.stdout
+            s.stdout.clear()
+            envd.unary("Update", {"process": {"pid": s.pid}},
+                       {"Sandpit-Acknowledge": f"stdout={len(got)}"})
+    check("every byte", got + s.stdout == b"".join(b"%d\n" % i for i in range(1, 1000001)), len(got))
+    same("input once", bytes(s.stderr), b"one two\n")
+    envd.stop()
+
+
 def test_stays_small():
     envd = running()
     s = started(envd.start("cat", stdin=True))
