@@ -59,9 +59,10 @@ static void transfers_finished(struct console *console)
 static int wait_ms(const struct console *console)
 {
     int64_t left = console->events.next_try_ms - time_mono_ms();
+    int soon = calls_wait_ms(console);
 
     if (console->events.running || left > POLL_MS)
-        return POLL_MS;
+        return soon < POLL_MS ? soon : POLL_MS;
     return left > 0 ? (int)left : 0;
 }
 

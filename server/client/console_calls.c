@@ -1,13 +1,21 @@
 #include <inttypes.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "server/base/mem.h"
 #include "server/base/str.h"
+#include "server/base/time.h"
 #include "server/client/console_inner.h"
 
+/*
+ * How much is written before it is said. The sandbox may send less beyond what it knows (its rings
+ * can be smaller): then all is still, and from then on half of what came is enough.
+ */
 #define ACKNOWLEDGE_BYTES (256 << 10)
+#define ACKNOWLEDGE_LEAST_BYTES (4 << 10)
+#define STILL_MS 10
 #define ANSWER_MAX (1 << 20)
 #define CONTROL_S 30
 
@@ -187,14 +195,47 @@ static void acknowledge_done(struct console *console, enum call_result result)
         console->outputs[i].acknowledged = console->ack[i];
 }
 
+static uint64_t unsaid(const struct console *console)
+{
+    uint64_t first = console->outputs[0].written - console->outputs[0].acknowledged;
+    uint64_t second = console->outputs[1].written - console->outputs[1].acknowledged;
+
+    return first > second ? first : second;
+}
+
+/* Whether it is time, and how much is enough the next time. */
+static bool acknowledge_due(struct console *console)
+{
+    uint64_t bytes = unsaid(console);
+
+    if (console->ack_bytes == 0)
+        console->ack_bytes = ACKNOWLEDGE_BYTES;
+    if (bytes >= console->ack_bytes) {
+        if (console->ack_bytes < ACKNOWLEDGE_BYTES)
+            console->ack_bytes += console->ack_bytes / 8;
+        return true;
+    }
+    if (bytes < ACKNOWLEDGE_LEAST_BYTES || time_mono_ms() - console->came_ms < STILL_MS)
+        return false;
+    console->ack_bytes = bytes / 2 > ACKNOWLEDGE_LEAST_BYTES ? bytes / 2 : ACKNOWLEDGE_LEAST_BYTES;
+    return true;
+}
+
+int calls_wait_ms(const struct console *console)
+{
+    bool due = console->events.live && !console->control.busy &&
+               unsaid(console) >= ACKNOWLEDGE_LEAST_BYTES;
+
+    return due ? STILL_MS : INT_MAX;
+}
+
 static bool acknowledge(struct console *console)
 {
     const struct console_output *out = console->outputs;
     json_t *message;
     char text[96];
 
-    if (out[0].written - out[0].acknowledged < ACKNOWLEDGE_BYTES &&
-        out[1].written - out[1].acknowledged < ACKNOWLEDGE_BYTES)
+    if (!acknowledge_due(console))
         return false;
     if (console->pty)
         snprintf(text, sizeof(text), "pty=%" PRIu64, out[0].written);

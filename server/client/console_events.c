@@ -105,6 +105,7 @@ static void on_data(struct console *console, const json_t *data)
             return;
         }
         output->received += len;
+        console->came_ms = time_mono_ms();
         if (output->closed)
             output->written += len;
         else

@@ -90,6 +90,8 @@ struct console {
     int signal_under_way;
     int interrupts;                /* signals so far */
     uint64_t ack[CONSOLE_OUTPUTS]; /* under way */
+    uint64_t ack_bytes;            /* said when there are so many */
+    int64_t came_ms;               /* when output came last */
     char call_error[ERR_MSG_SIZE];
 
     int signal_fd;
@@ -111,6 +113,8 @@ void events_clear(struct console *console);
 
 /* console_calls.c: start what is due. */
 void calls_pump(struct console *console);
+/* How long that may be put off at most. */
+int calls_wait_ms(const struct console *console);
 void calls_finished(struct console *console, struct console_call *call, CURLcode rc);
 void calls_clear(struct console *console);
 /* Headers of every request; TYPE is the content type. */

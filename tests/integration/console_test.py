@@ -168,6 +168,18 @@ class Console(unittest.TestCase):
         out, _ = process.communicate(timeout=60 * FACTOR)
         self.assertTrue(out == b"".join(b"%d\n" % i for i in range(1, 400001)), len(out))
 
+    def test_small_rings(self):
+        with lib.Server(args=["--replay-bytes", "65536", "--replay-total-bytes", "65536"]) as server:
+            box = server.create()
+            command = [os.path.join(server.out, "sandpit"), "sandbox", "exec", box.id, "--"]
+            env = dict(self.env(), **server.dev_env("dev-plain.env"))
+            script = "seq 100000; seq 100000 >&2"
+            began = time.monotonic()
+            out = subprocess.run([*command, "bash", "-c", script], stdin=subprocess.DEVNULL,
+                                 capture_output=True, env=env, timeout=60 * FACTOR)  # fmt: skip
+            self.assertTrue(out.stdout == out.stderr == self.numbered(100000), len(out.stdout))
+            self.assertLess(time.monotonic() - began, 10 * FACTOR)
+
     def test_a_reader_that_leaves_ends_the_command(self):
         process = self.open("exec", self.box.id, "--", "yes", "gone-reader")
         process.stdout.read(1000)
