@@ -14,6 +14,7 @@ static void resume(struct conn *conn)
 
     loop_remove(conn->server->loop, &conn->io);
     loop_timer_stop(conn->server->loop, &conn->timer);
+    transfer->job.again = true;
     pool_resubmit(conn->server->files, &transfer->job, transfer_run, worker_done);
 }
 
@@ -103,6 +104,7 @@ static void worker_done(struct job *job)
     if (!broken && transfer->rc == HTTP_AGAIN) {
         if (!park(conn)) {
             transfer->broken = true;
+            job->again = true;
             pool_resubmit(conn->server->files, job, transfer_run, worker_done);
         }
         return;

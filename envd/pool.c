@@ -165,7 +165,6 @@ void pool_resubmit(struct pool *pool, struct job *job, void (*run)(struct job *j
 {
     job->run = run;
     job->done = done;
-    job->again = true;
     enqueue(pool, job, SIZE_MAX);
 }
 

@@ -33,7 +33,7 @@ bool pool_idle(struct pool *pool);
 /* 0, or -1 with ERR_BUSY when QUEUE_MAX jobs wait. */
 int pool_submit(struct pool *pool, struct job *job, void (*run)(struct job *job),
                 void (*done)(struct job *job), struct err *err);
-/* The same for a job that has run before: never refused. */
+/* The same, never refused; JOB->again is the caller's to say. */
 void pool_resubmit(struct pool *pool, struct job *job, void (*run)(struct job *job),
                    void (*done)(struct job *job));
 /* How many jobs wait for a thread. Any thread. */

@@ -6,9 +6,10 @@
 #include "envd/exchange.h"
 #include "envd/http_handover.h"
 #include "envd/process_handover.h"
-#include "envd/route.h"
 #include "envd/rpc_process.h"
+#include "envd/rpc_watch.h"
 #include "envd/spawn.h"
+#include "envd/watch_handover.h"
 #include "server/base/fd.h"
 #include "server/base/hash.h"
 #include "server/base/json.h"
@@ -47,9 +48,9 @@ static void save_agent(const struct http_server *server, bool init, struct hando
 void resume_save(struct http_server *server, bool init, struct handover_out *out)
 {
     save_agent(server, init, out);
-    if (rpc_watch_count() > 0)
-        handover_refuse(out, "a watcher of CreateWatcher");
     process_save(out);
+    watch_save(out);
+    rpc_watch_save(out);
     http_save(server, out);
 }
 
@@ -100,6 +101,16 @@ static int load_record(const Handover__Record *record, struct resume *out, struc
         else
             ++*(rc == 0 ? &out->processes : &out->processes_failed);
         return rc;
+    case HANDOVER__RECORD__KIND_HUB:
+        rc = watch_load(out->loop, record->hub, &out->watches, err);
+        if (rc < 0)
+            out->watches_failed++;
+        return rc;
+    case HANDOVER__RECORD__KIND_POLLED:
+        rc = rpc_watch_load(record->polled, err);
+        if (rc < 0)
+            out->watches_failed++;
+        return rc;
     case HANDOVER__RECORD__KIND_CONNECTION:
         rc = http_load(out->server, record->connection, err);
         ++*(rc == 0 ? &out->connections : &out->connections_failed);
@@ -147,7 +158,7 @@ int resume_load(struct loop *loop, int fd, bool strict, struct resume *out, stru
     struct handover_in in;
     int rc;
 
-    *out = (struct resume){0};
+    *out = (struct resume){.loop = loop};
     if (handover_in_open(fd, &in, err) < 0)
         return -1;
     process_init(loop);
@@ -189,5 +200,6 @@ void resume_go_on(struct resume *resume)
         http_reply_empty(ex, 204);
     }
     process_go_on();
+    watch_go_on();
     http_go_on(resume->server);
 }

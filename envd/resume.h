@@ -20,6 +20,7 @@ struct http_server;
 void resume_save(struct http_server *server, bool init, struct handover_out *out);
 
 struct resume {
+    struct loop *loop;
     struct http_server *server;
     bool init;
     size_t processes, processes_failed;

@@ -84,7 +84,5 @@ extern const struct rpc_method rpc_filesystem_watch_dir;
 extern const struct rpc_method rpc_filesystem_create_watcher;
 extern const struct rpc_method rpc_filesystem_get_watcher_events;
 extern const struct rpc_method rpc_filesystem_remove_watcher;
-/* How many polled watchers there are. */
-size_t rpc_watch_count(void);
 
 #endif

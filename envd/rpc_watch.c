@@ -4,7 +4,9 @@
 #include "envd/path.h"
 #include "envd/route.h"
 #include "envd/rpc.h"
+#include "envd/rpc_watch.h"
 #include "envd/watch.h"
+#include "envd/watch_handover.h"
 #include "server/base/hash.h"
 #include "server/base/map.h"
 #include "server/base/mem.h"
@@ -221,9 +223,63 @@ static int remove_watcher(struct rpc_call *call, const ProtobufCMessage *request
     return 0;
 }
 
-size_t rpc_watch_count(void)
+/* ---- Handed over ---- */
+
+static int save(struct rpc_call *call, struct handover_call *out)
 {
-    return watchers.count;
+    const struct watching *watching = rpc_state(call);
+
+    if (watching == NULL || !watching->begun)
+        return 1;
+    out->call.watch = watch_number(watching->watch);
+    return 0;
+}
+
+static int load(struct rpc_call *call, const Handover__Call *in, struct err *err)
+{
+    struct watching *watching = mem_zalloc(sizeof(*watching));
+
+    watching->call = call;
+    watching->begun = true;
+    watching->held = in->held;
+    if (watch_adopt(in->watch, stream_ready, watching, &watching->watch, err) < 0) {
+        free(watching);
+        return -1;
+    }
+    rpc_set_state(call, watching);
+    return 0;
+}
+
+void rpc_watch_save(struct handover_out *out)
+{
+    size_t at = 0;
+    void *value;
+
+    while (map_next(&watchers, &at, &value)) {
+        struct watching *watching = value;
+        Handover__Record record = HANDOVER__RECORD__INIT;
+        Handover__Polled polled = HANDOVER__POLLED__INIT;
+
+        polled.id = watching->id;
+        polled.watch = watch_number(watching->watch);
+        record.kind_case = HANDOVER__RECORD__KIND_POLLED;
+        record.polled = &polled;
+        handover_put(out, &record);
+    }
+}
+
+int rpc_watch_load(const Handover__Polled *in, struct err *err)
+{
+    _cleanup_free_ struct watching *watching = mem_zalloc(sizeof(*watching));
+
+    if (str_copy(watching->id, sizeof(watching->id), in->id, strlen(in->id)) < 0 ||
+        watching->id[0] == '\0' || map_get(&watchers, watching->id) != NULL)
+        return err_set(err, ERR_INVALID, "a watcher of the state makes no sense");
+    if (watch_adopt(in->watch, polled_ready, watching, &watching->watch, err) < 0)
+        return -1;
+    map_put(&watchers, watching->id, watching);
+    steal_ptr(&watching);
+    return 0;
 }
 
 static Filesystem__WatchDirResponse__KeepAlive keepalive_event = {
@@ -244,6 +300,8 @@ const struct rpc_method rpc_filesystem_watch_dir = {
     .writable = on_writable,
     .closed = on_closed,
     .keepalive = &keepalive.base,
+    .save = save,
+    .load = load,
 };
 const struct rpc_method rpc_filesystem_create_watcher = {
     .service = SERVICE,

@@ -13,6 +13,7 @@
 #include "envd/resume.h"
 #include "envd/route.h"
 #include "envd/successor.h"
+#include "envd/watch_hub.h"
 #include "server/base/fd.h"
 #include "server/base/log.h"
 #include "server/base/mem.h"
@@ -81,6 +82,7 @@ static void hold(struct upgrade *upgrade, bool held)
         pool_hold(upgrade->server->files);
         pool_hold(upgrade->server->disk);
     } else {
+        watch_hub_hold(false);
         pool_release(upgrade->server->files);
         pool_release(upgrade->server->disk);
     }
@@ -226,7 +228,10 @@ static void on_tick(struct loop_timer *timer)
     int64_t now = time_mono_ms();
     int64_t since = now - upgrade->quiesce_mono_ms, stood = now - upgrade->held_mono_ms;
 
-    if (upgrade->held && http_can_save(upgrade->server, upgrade->ex)) {
+    bool still = upgrade->held && http_can_save(upgrade->server, upgrade->ex);
+
+    watch_hub_hold(still); /* no longer than need be: the kernel's queues are small */
+    if (still && watch_hub_parked()) {
         last_steps(upgrade);
         return;
     }

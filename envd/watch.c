@@ -309,3 +309,55 @@ int watch_take(struct watch *watch, Filesystem__FilesystemEvent **out, struct er
     pthread_mutex_unlock(&lock);
     return rc;
 }
+
+/* ---- Handed over ---- */
+
+static void attach(struct watch_hub *hub, struct watch *watch)
+{
+    watch->hub = hub;
+    hub->watch_count++;
+    watch->attached = true;
+    watch->hub_next = hub->watches;
+    if (hub->watches != NULL)
+        hub->watches->hub_prev = watch;
+    hub->watches = watch;
+}
+
+struct watch *watch_restore(struct loop *loop, const struct watch_spec *spec, struct watch_hub *hub,
+                            const void *queue, size_t len)
+{
+    struct watch *watch = mem_zalloc(sizeof(*watch));
+    char *to;
+
+    *watch = (struct watch){
+        .path = mem_strdup(spec->path),
+        .recursive = spec->recursive,
+        .include_entry = spec->include_entry,
+        .allow_network = spec->allow_network,
+        .refs = 2,
+    };
+    list(loop, watch);
+    attach(hub, watch);
+    shared.count++;
+    pthread_mutex_lock(&lock);
+    to = len > 0 ? make_room(watch, len) : NULL;
+    if (to != NULL) {
+        memcpy(to, queue, len);
+        watch->queue.len = len;
+    }
+    pthread_mutex_unlock(&lock);
+    return watch;
+}
+
+const void *watch_queued(const struct watch *watch, size_t *len)
+{
+    *len = watch->queue.len;
+    return watch->queue.data + watch->queue.first;
+}
+
+void watch_tell(struct watch *watch)
+{
+    pthread_mutex_lock(&lock);
+    tell_locked(watch);
+    unlock_and_wake();
+}

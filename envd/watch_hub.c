@@ -223,20 +223,48 @@ static void hub_free(struct watch_hub *hub)
     free(hub);
 }
 
+/* To be held, with nothing left to do? */
+static bool park(struct watch_hub *hub)
+{
+    bool parked;
+
+    pthread_mutex_lock(&hub->lock);
+    parked = hub->parked = hub->held && hub->commands == NULL && !hub->quit;
+    pthread_mutex_unlock(&hub->lock);
+    return parked;
+}
+
+static void unpark(struct watch_hub *hub)
+{
+    pthread_mutex_lock(&hub->lock);
+    hub->parked = false;
+    pthread_mutex_unlock(&hub->lock);
+}
+
+/* Until there are events or commands; while it is parked, commands alone. */
+static void wait_for_work(struct watch_hub *hub)
+{
+    struct pollfd pfds[2] = {{.fd = hub->wake_fd, .events = POLLIN},
+                             {.fd = hub->fd, .events = POLLIN}};
+    bool parked = park(hub);
+    int wait_ms = !parked && hub->retry_count > 0 ? RETRY_MS : -1;
+    eventfd_t ignored;
+
+    if (poll(pfds, parked ? 1 : 2, wait_ms) > 0 && pfds[0].revents != 0)
+        eventfd_read(hub->wake_fd, &ignored);
+    if (parked)
+        unpark(hub);
+}
+
 static void *run(void *arg)
 {
     struct watch_hub *hub = arg;
-    struct pollfd pfds[2] = {{.fd = hub->fd, .events = POLLIN},
-                             {.fd = hub->wake_fd, .events = POLLIN}};
     struct watch *watch;
     bool quit = false;
 
     pthread_setname_np(pthread_self(), "envd-watch");
     while (!quit) {
-        eventfd_t ignored;
-
-        if (poll(pfds, 2, hub->retry_count > 0 ? RETRY_MS : -1) > 0 && pfds[1].revents != 0)
-            eventfd_read(hub->wake_fd, &ignored);
+        wait_for_work(hub);
         while ((watch = next_command(hub, &quit)) != NULL) {
             if (watch_is_stopped(watch))
                 detach(hub, watch);
@@ -251,7 +279,7 @@ static void *run(void *arg)
 
 /* ---- Loop thread ---- */
 
-static struct watch_hub *hubs[WATCH_HUBS + WATCH_HUBS_NETWORK]; /* those for network mounts last */
+static struct watch_hub *hubs[WATCH_HUBS_ALL]; /* those for network mounts last */
 
 static int start_thread(struct watch_hub *hub)
 {
@@ -278,11 +306,10 @@ static void on_unused(struct watch_index *index, int wd)
     inotify_rm_watch(hub->fd, wd);
 }
 
-static struct watch_hub *hub_new(struct err *err)
+/* Everything but the inotify instance and the thread. */
+static struct watch_hub *hub_alloc(void)
 {
     struct watch_hub *hub = mem_zalloc(sizeof(*hub));
-    char text[FS_ERRNO_TEXT_SIZE];
-    int failed = 0;
 
     watch_index_init(&hub->index, on_unused);
     buf_init(&hub->pending, WATCH_HUB_PENDING_MAX_BYTES);
@@ -290,6 +317,16 @@ static struct watch_hub *hub_new(struct err *err)
     pthread_mutex_init(&hub->lock, NULL);
     hub->commands_last = &hub->commands;
     hub->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    hub->fd = -1;
+    return hub;
+}
+
+static struct watch_hub *hub_new(struct err *err)
+{
+    struct watch_hub *hub = hub_alloc();
+    char text[FS_ERRNO_TEXT_SIZE];
+    int failed = 0;
+
     hub->fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
     if (hub->fd < 0 || hub->wake_fd < 0)
         failed = errno;
@@ -358,4 +395,62 @@ void watch_hub_stop(struct watch *watch)
             if (hubs[i] == hub)
                 hubs[i] = NULL;
     command(watch);
+}
+
+/* ---- Handed over ---- */
+
+struct watch_hub *watch_hub_at(size_t place)
+{
+    return hubs[place];
+}
+
+void watch_hub_hold(bool held)
+{
+    for (size_t i = 0; i < array_size(hubs); i++) {
+        if (hubs[i] == NULL)
+            continue;
+        pthread_mutex_lock(&hubs[i]->lock);
+        if (hubs[i]->held != held)
+            eventfd_write(hubs[i]->wake_fd, 1);
+        hubs[i]->held = held;
+        pthread_mutex_unlock(&hubs[i]->lock);
+    }
+}
+
+bool watch_hub_parked(void)
+{
+    bool parked = true;
+
+    for (size_t i = 0; i < array_size(hubs) && parked; i++) {
+        if (hubs[i] == NULL)
+            continue;
+        pthread_mutex_lock(&hubs[i]->lock);
+        parked = hubs[i]->parked && hubs[i]->commands == NULL;
+        pthread_mutex_unlock(&hubs[i]->lock);
+    }
+    return parked;
+}
+
+struct watch_hub *watch_hub_restore(size_t place, int fd, struct err *err)
+{
+    struct watch_hub *hub = hub_alloc();
+
+    if (hub->wake_fd < 0) {
+        err_sys(err, errno, "cannot make an eventfd");
+        hub_free(hub);
+        return NULL;
+    }
+    hub->fd = fd;
+    hubs[place] = hub;
+    return hub;
+}
+
+int watch_hub_go_on(struct watch_hub *hub, struct err *err)
+{
+    int failed = start_thread(hub);
+
+    if (failed == 0)
+        return 0;
+    lose_events(hub);
+    return err_sys(err, failed, "cannot start the thread of a watch");
 }

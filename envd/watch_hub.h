@@ -60,11 +60,28 @@ struct watch_hub {
     pthread_mutex_t lock; /* guards what follows */
     struct watch *commands, **commands_last;
     bool quit;
+    bool held;   /* the thread is to touch nothing once its commands are done … */
+    bool parked; /* … and does not */
 };
 
 /* Loop thread: start watching WATCH, or stop it. */
 int watch_hub_start(struct watch *watch, struct err *err);
 void watch_hub_stop(struct watch *watch);
+
+/* ---- Loop thread, for watch_handover.c ---- */
+
+#define WATCH_HUBS_ALL (WATCH_HUBS + WATCH_HUBS_NETWORK)
+
+/* The instance at that place; NULL: there is none. */
+struct watch_hub *watch_hub_at(size_t place);
+/* Let the threads stop, or go on. */
+void watch_hub_hold(bool held);
+/* All have stopped: their tables are the caller's until they go on. */
+bool watch_hub_parked(void);
+/* One with the inotify instance FD, which it owns, and no thread yet. NULL with *ERR. */
+struct watch_hub *watch_hub_restore(size_t place, int fd, struct err *err);
+/* Start its thread. -1 with *ERR: its watches have failed. */
+int watch_hub_go_on(struct watch_hub *hub, struct err *err);
 
 /* ---- The thread's side, for watch_tree.c ---- */
 

@@ -27,6 +27,7 @@ struct watch {
     /* loop thread */
     void (*ready)(void *arg);
     void *arg;
+    uint32_t number; /* in a state that is handed over */
 
     bool stopped; /* atomic; set by the loop */
 
@@ -59,6 +60,13 @@ void watch_unref(struct watch *watch);
 void watch_set_armed(struct watch *watch);
 /* Later events are dropped. The first reason stays. */
 void watch_fail(struct watch *watch, const struct err *err);
+/* Loop thread: a watch of an earlier envd, in HUB's list, with QUEUE; nobody is told of it yet. */
+struct watch *watch_restore(struct loop *loop, const struct watch_spec *spec, struct watch_hub *hub,
+                            const void *queue, size_t len);
+/* What is in its queue, borrowed while no thread touches it. */
+const void *watch_queued(const struct watch *watch, size_t *len);
+/* READY is due. */
+void watch_tell(struct watch *watch);
 /* Queue EVENT for the loop; fails the watch when there is no room. */
 void watch_push(struct watch *watch, const Filesystem__FilesystemEvent *event);
 

@@ -48,7 +48,8 @@ struct watch_node {         /* a folder, as a watch sees it */
     struct watch_node *children, *next, *prev;
     struct watch_told *told;
     char *name;
-    bool dead; /* dropped; freed by watch_index_reap */
+    uint32_t number; /* in a state that is handed over */
+    bool dead;       /* dropped; freed by watch_index_reap */
 };
 
 /* Names that a walk has reported, whose own events may still come. */

@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 import traceback
+from collections import Counter
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import envd_test as et  # noqa: E402
@@ -501,6 +502,106 @@ def test_a_hold_and_numbered_input():
                        {"Sandpit-Acknowledge": f"stdout={len(got)}"})
     check("every byte", got + s.stdout == b"".join(b"%d\n" % i for i in range(1, 1000001)), len(got))
     same("input once", bytes(s.stderr), b"one two\n")
+    envd.stop()
+
+
+class Watch(Stream):
+    """WatchDir: the events of a stream."""
+
+    def __init__(self, envd, path):
+        self.conn = envd.connect(60)
+        self.conn.request("POST", "/filesystem.Filesystem/WatchDir", et.envelope(
+            {"path": path, "recursive": True}), {"Content-Type": "application/connect+json"})
+        self.response = self.conn.getresponse()
+        self.events = []
+        flags, data = self.raw()
+        same("the watch begins", (flags, json.loads(data)), (0, {"start": {}}))
+
+    def until_name(self, name):
+        while not self.events or self.events[-1]["name"] != name:
+            flags, data = self.raw()
+            if flags & 2:
+                raise EOFError(f"the watch ends: {data}")
+            if "filesystem" in (message := json.loads(data)):
+                self.events.append(message["filesystem"])
+
+
+def storm(folder, stop, made):
+    """Folders and files in them, at once and later, some renamed."""
+    at = 0
+    while not stop.is_set():
+        at += 1
+        os.mkdir(f"{folder}/d{at}")
+        for i in range(5):
+            with open(f"{folder}/d{at}/f{i}", "w", encoding="ascii"):
+                pass
+        made += [f"d{at}"] + [f"d{at}/f{i}" for i in range(5)]
+        if at % 7 == 0:
+            os.rename(f"{folder}/d{at}", f"{folder}/e{at}")
+            with open(f"{folder}/e{at}/g", "w", encoding="ascii"):
+                pass
+            made += [f"e{at}", f"e{at}/g"]
+        if at > 5:
+            name = f"{'de'[(at - 5) % 7 == 0]}{at - 5}/late"
+            os.mkdir(f"{folder}/{name}")
+            made.append(name)
+        time.sleep(0.001)
+
+
+def created(names):
+    """How often each. What lies in a folder that is renamed is told below the name it has then."""
+    return Counter("d" + name[1:] for name in names)
+
+
+def told_of(events):
+    return created(e["name"] for e in events
+                   if e["type"] == "EVENT_TYPE_CREATE" and e["name"] != "last")
+
+
+def test_watches():
+    envd = running()
+    call = lambda method, message: envd.unary(method, message, path="filesystem.Filesystem")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        os.makedirs(f"{folder}/deep/er")
+        stream, stop, made = Watch(envd, folder), threading.Event(), []
+        idle = Watch(envd, f"{folder}/deep")
+        polled = call("CreateWatcher", {"path": folder, "recursive": True})[1]["watcherId"]
+        reading = Background("a watch", stream.until_name, "last")
+        work = Background("a storm", storm, folder, stop, made)
+        events = []
+        for i in range(UPGRADES):
+            status, headers, body = upgrade(envd, NEXT if i % 2 == 0 else THIS)
+            same("an upgrade in a storm", (status, told(headers).get("watchers"), told(headers).get("failed")),
+                 (204, 3, False))
+            if i % 3 == 0:
+                events += call("GetWatcherEvents", {"watcherId": polled})[1].get("events", [])
+            time.sleep(0.1)
+        stop.set()
+        work.done()
+        with open(f"{folder}/last", "w", encoding="ascii"):
+            pass
+        reading.done()
+        for _ in range(200):
+            events += call("GetWatcherEvents", {"watcherId": polled})[1].get("events", [])
+            if any(e["name"] == "last" for e in events):
+                break
+            time.sleep(0.05)
+        check("much has happened", len(made) > 20 * UPGRADES, len(made))
+        for what, got in (("a stream", stream.events), ("a polled watcher", events)):
+            got, want = told_of(got), created(made)
+            same(f"{what} misses nothing", want - got, Counter())
+            same(f"{what} tells nothing twice", got - want, Counter())
+        with open(f"{folder}/deep/er/x", "w", encoding="ascii"):
+            pass
+        idle.until_name("er/x")
+        same("a watch where nothing happened", [e["name"] for e in idle.events][:1], ["er/x"])
+        same("a polled one can be removed", call("RemoveWatcher", {"watcherId": polled})[0], 200)
+        idle.close()
+        stream.close()
+        time.sleep(0.2)
+        status, headers, _ = upgrade(envd, NEXT)
+        same("no watch is left", told(headers).get("watchers"), 0)
     envd.stop()
 
 
