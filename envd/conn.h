@@ -54,6 +54,8 @@ void conn_out_settle(struct conn *conn);
 
 /* ---- http_send.c ---- */
 
+/* It is closed: nothing of it waits any more. */
+void conn_uncount(struct conn *conn);
 /* Send, tell a held sender, and finish a connection whose last answer is out. */
 void conn_flush(struct conn *conn);
 

@@ -19,7 +19,8 @@
 #define CONN_OUT_MAX (256 << 20)                 /* an answer that is ready in memory */
 #define CONN_OUT_HIGH (256 << 10)                /* a stream's sender stops here … */
 #define CONN_OUT_LOW (64 << 10)                  /* … and goes on here */
-#define CONN_DRAIN_MAX (64 << 20)                /* of a body that nobody wants */
+#define CONN_OUT_TOTAL_HIGH (2 << 20) /* of all: from here on each has one event at most */
+#define CONN_DRAIN_MAX (64 << 20)     /* of a body that nobody wants */
 
 struct http_server {
     struct loop *loop;
@@ -28,6 +29,7 @@ struct http_server {
     struct loop_io listener;
     struct loop_timer accept_again; /* after running out of descriptors */
     size_t connections;
+    size_t backlog;           /* bytes of all answers that the sockets have not taken */
     int64_t idle_timeout_ms;  /* HTTP_IDLE_TIMEOUT_MS, unless main.c wants another */
     struct transfer *waiting; /* to be begun when `transfers` falls; in order */
     struct transfer **waiting_last;
@@ -63,7 +65,8 @@ struct conn {
     bool advancing; /* conn_advance is on the stack */
     bool eof;       /* the client will send no more */
     bool close_after;
-    bool held; /* a sender was told to stop */
+    bool held;      /* a sender was told to stop */
+    size_t counted; /* of the server's backlog */
     enum conn_state state;
     struct buf in;
     struct buf out;
@@ -128,6 +131,10 @@ void http_body_resume(struct exchange *ex);
 void conn_out_borrow(struct conn *conn);
 /* Send what is in conn->out before the loop sleeps. */
 void conn_flush_soon(struct conn *conn);
+/* So much waits for clients that a stream should send little at once. */
+bool http_is_scarce(const struct http_server *server);
+/* Bytes have come to conn->out: a sender that should stop is held. */
+void conn_count(struct conn *conn);
 /* Bytes of the answer that the socket has not taken. */
 size_t conn_backlog(const struct conn *conn);
 /* The answer is complete: on to the next request, or the end of the connection. */

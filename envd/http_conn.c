@@ -28,6 +28,7 @@ void conn_close(struct conn *conn)
     loop_timer_stop(conn->server->loop, &conn->timer);
     fd_close(&conn->io.fd);
     conn->server->connections--;
+    conn_uncount(conn);
     *conn->link = conn->next;
     if (conn->next != NULL)
         conn->next->link = conn->link;

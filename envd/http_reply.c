@@ -263,8 +263,7 @@ void http_stream_commit(struct exchange *ex, size_t len)
     if (ex->chunked)
         buf_add(&conn->out, "\r\n", 2);
     conn_flush_soon(conn);
-    if (conn_backlog(conn) > CONN_OUT_HIGH)
-        conn->held = true;
+    conn_count(conn);
 }
 
 size_t http_stream_write(struct exchange *ex, const void *data, size_t len)

@@ -9,6 +9,29 @@ size_t conn_backlog(const struct conn *conn)
     return conn->out.len - conn->out_at;
 }
 
+bool http_is_scarce(const struct http_server *server)
+{
+    return server->backlog > CONN_OUT_TOTAL_HIGH;
+}
+
+static void count(struct conn *conn, size_t backlog)
+{
+    conn->server->backlog += backlog - conn->counted;
+    conn->counted = backlog;
+}
+
+void conn_count(struct conn *conn)
+{
+    count(conn, conn_backlog(conn));
+    if (conn->counted > (http_is_scarce(conn->server) ? 0 : CONN_OUT_HIGH))
+        conn->held = true;
+}
+
+void conn_uncount(struct conn *conn)
+{
+    count(conn, 0);
+}
+
 /* Send what is ready. Returns 0, or -1 when the connection is over. */
 static int send_out(struct conn *conn)
 {
@@ -45,7 +68,8 @@ void conn_flush(struct conn *conn)
         conn_close(conn);
         return;
     }
-    if (conn->held && conn_backlog(conn) <= CONN_OUT_LOW) {
+    count(conn, conn_backlog(conn));
+    if (conn->held && conn->counted <= (http_is_scarce(conn->server) ? 0 : CONN_OUT_LOW)) {
         conn->held = false;
         if (conn->ex != NULL && conn->ex->on_writable != NULL)
             conn->ex->on_writable(conn->ex);

@@ -107,6 +107,8 @@ struct process_range {
 };
 
 void process_init(struct loop *loop);
+/* How much of an output a watcher gets at once from now on, at most PROCESS_CHUNK_BYTES. */
+void process_chunk_max(size_t bytes);
 /* How many bytes all rings together may have, 64 MiB until told. */
 void process_replay_total(size_t bytes);
 /* Collect exit statuses; on SIGCHLD. Orphans are reaped by the way. */

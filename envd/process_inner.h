@@ -77,6 +77,8 @@ void input_go_on(struct process *process);
 /* process_output.c */
 int output_watch(struct process *process, size_t i, int fd, enum process_output kind,
                  struct err *err);
+/* How much a watcher gets at once. */
+size_t output_chunk_bytes(enum process_output kind);
 bool output_at_end(const struct process *process);
 /* Reading goes on or stops, by what the watchers take. */
 void output_update(struct process *process);

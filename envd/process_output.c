@@ -14,6 +14,20 @@
 
 static uint8_t chunk[PROCESS_CHUNK_BYTES]; /* loop thread */
 
+static size_t chunk_max = PROCESS_CHUNK_BYTES;
+
+void process_chunk_max(size_t bytes)
+{
+    chunk_max = bytes;
+}
+
+size_t output_chunk_bytes(enum process_output kind)
+{
+    size_t max = kind == OUTPUT_PTY ? PROCESS_PTY_CHUNK_BYTES : PROCESS_CHUNK_BYTES;
+
+    return chunk_max < max ? chunk_max : max;
+}
+
 static unsigned busy_pipes;
 
 /* Fewer turns between the process and us: a third of the work of much output. */
@@ -38,7 +52,8 @@ static void close_stream(struct stream *stream)
 static size_t room_for(struct process *process, size_t i, bool must)
 {
     struct stream *stream = &process->streams[i];
-    size_t want = stream->kind == OUTPUT_PTY ? PROCESS_PTY_CHUNK_BYTES : PROCESS_CHUNK_BYTES;
+    size_t want =
+        process->watchers == NULL ? PROCESS_CHUNK_BYTES : output_chunk_bytes(stream->kind);
 
     if (!must && watch_all_full(process))
         return 0;

@@ -49,11 +49,6 @@ void process_unwatch(struct watcher *watcher)
     changed(process);
 }
 
-static size_t chunk_bytes(enum process_output kind)
-{
-    return kind == OUTPUT_PTY ? PROCESS_PTY_CHUNK_BYTES : PROCESS_CHUNK_BYTES;
-}
-
 static int send_chunk(struct watcher *watcher, size_t i, const uint8_t *data, size_t len)
 {
     int rc;
@@ -73,8 +68,8 @@ static int feed_stream(struct watcher *watcher, size_t i)
     size_t len;
 
     while (!watcher->full && (len = ring_peek(&stream->ring, watcher->at[i], &data)) > 0) {
-        if (len > chunk_bytes(stream->kind))
-            len = chunk_bytes(stream->kind);
+        if (len > output_chunk_bytes(stream->kind))
+            len = output_chunk_bytes(stream->kind);
         if (send_chunk(watcher, i, data, len) < 0)
             return -1;
     }

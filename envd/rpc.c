@@ -107,6 +107,11 @@ const struct user *rpc_user(struct rpc_call *call, struct err *err)
     return user;
 }
 
+bool rpc_is_scarce(const struct rpc_call *call)
+{
+    return http_is_scarce(call->ex->server);
+}
+
 struct loop *rpc_loop(const struct rpc_call *call)
 {
     return call->ex->server->loop;
@@ -217,7 +222,7 @@ int call_sent(struct rpc_call *call)
 {
     if (call->method->keepalive != NULL)
         call_arm_keepalive(call, call->keepalive_ms);
-    return conn_backlog(call->ex->conn) > CONN_OUT_HIGH ? 0 : 1;
+    return call->ex->conn->held ? 0 : 1;
 }
 
 int rpc_send(struct rpc_call *call, const ProtobufCMessage *message)

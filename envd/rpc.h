@@ -102,6 +102,9 @@ const struct user *rpc_user(struct rpc_call *call, struct err *err);
 /* Connect-Timeout-Ms; 0 when absent. */
 int64_t rpc_timeout_ms(const struct rpc_call *call);
 
+/* So much waits for clients that messages should be small now. Loop thread. */
+bool rpc_is_scarce(const struct rpc_call *call);
+
 /* The loop all calls live on. Loop thread. */
 struct loop *rpc_loop(const struct rpc_call *call);
 

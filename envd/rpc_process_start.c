@@ -35,6 +35,8 @@ static void send_start(struct follower *follower, const struct process *process)
     send_event(follower, &event);
 }
 
+#define SCARCE_CHUNK_BYTES (4 << 10)
+
 /* StartResponse or ConnectResponse {event: {data: {…}}}. */
 #define OUTPUT_FORM(name, id)                                                                      \
     {                                                                                              \
@@ -53,6 +55,7 @@ static int on_output(struct watcher *watcher, enum process_output kind, const ui
 {
     struct follower *follower = container_of(watcher, struct follower, watcher);
 
+    process_chunk_max(rpc_is_scarce(follower->call) ? SCARCE_CHUNK_BYTES : PROCESS_CHUNK_BYTES);
     return rpc_send_bytes(follower->call, &output_forms[kind], data, len);
 }
 

@@ -356,6 +356,40 @@ def test_slow_reader_outlives_the_ended_process(envd):
     same("the other too", len(s.stdout), size)
 
 
+def private_kib(pid):
+    with open(f"/proc/{pid}/smaps_rollup") as f:
+        return sum(int(line.split()[1]) for line in f if line.startswith("Private_"))
+
+
+def test_many_stalled_readers_cost_little(envd_unused):
+    count, total = 150, 8 << 20
+    envd = Envd("--insecure")
+    try:
+        same("/init", envd.request("POST", "/init",
+                                   b'{"sandpitReplayTotalBytes":%d}' % total)[0], 204)
+        stalled = [started(envd.bash("exec seq 100000000")) for _ in range(count)]
+        for s in (stalled[0], stalled[-1]):
+            stands_still(s.pid)
+        kib = private_kib(envd.proc.pid)
+        rings = (total + count * (16 << 10)) >> 10
+        check("8 MiB at most beyond the rings", ASAN or kib < rings + 8192, kib)
+        s = envd.bash("seq 300000").run()
+        check("one that reads gets all", bytes(s.stdout) ==
+              b"".join(b"%d\n" % i for i in range(1, 300001)), len(s.stdout))
+        for s in stalled:
+            kill(envd, s.pid)
+        want = b"".join(b"%d\n" % i for i in range(1, 3000000))
+        for s in stalled[:10]:
+            s.run()
+            check("what was held is complete", want.startswith(bytes(s.stdout)) and
+                  len(s.stdout) > 1 << 16, len(s.stdout))
+        for s in stalled:
+            s.close()
+        same("nothing runs", envd.unary("List", {}), (200, {}))
+    finally:
+        envd.stop()
+
+
 # ---- Order and words ----
 
 SIGNALS = {
