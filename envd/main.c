@@ -17,6 +17,7 @@
 
 #include "envd/config.h"
 #include "envd/exchange.h"
+#include "envd/groups.h"
 #include "envd/process.h"
 #include "envd/resume.h"
 #include "envd/spawn.h"
@@ -46,10 +47,12 @@ struct options {
 };
 
 static const char usage[] =
-    "usage: envd [--listen ADDRESS:PORT | --listen-fd N] [--config-fd N] [--init] [--insecure]\n"
+    "usage: envd [--listen ADDRESS:PORT | --listen-fd N] [--config-fd N]\n"
+    "            [--group-fds KIND=N,...] [--init] [--insecure]\n"
     "  --listen ADDRESS:PORT  where to serve, default " LISTEN_DEFAULT "; [::1]:PORT for IPv6\n"
     "  --listen-fd N          serve this listening socket instead\n"
     "  --config-fd N          read JSON settings from this descriptor before serving\n"
+    "  --group-fds KIND=N,... open files of the sandbox's control groups\n"
     "  --init                 be the sandbox's first process: reap orphans, ignore stray signals\n"
     "  --idle-timeout SECONDS cut off a request whose body stands still, default 300\n"
     "  --insecure             ask nobody for a token (tests, benchmarks)\n"
@@ -75,6 +78,7 @@ static int parse_options(int argc, char **argv, struct options *out, struct err 
         {"listen", required_argument, NULL, 'l'},
         {"listen-fd", required_argument, NULL, 'f'},
         {"config-fd", required_argument, NULL, 'c'},
+        {"group-fds", required_argument, NULL, 'g'},
         {"init", no_argument, NULL, 'i'},
         {"idle-timeout", required_argument, NULL, 't'},
         {"insecure", no_argument, NULL, 'u'},
@@ -98,6 +102,10 @@ static int parse_options(int argc, char **argv, struct options *out, struct err 
             break;
         case 'c':
             if (parse_fd(optarg, &out->config_fd, err) < 0)
+                return -1;
+            break;
+        case 'g':
+            if (groups_option(optarg, err) < 0)
                 return -1;
             break;
         case 't':
@@ -337,7 +345,7 @@ int main(int argc, char **argv)
     tidy_descriptors();
     tidy_signals();
     umask(022);
-    if (hash_init() < 0 || spawn_init(&err) < 0 ||
+    if (hash_init() < 0 || groups_init(&err) < 0 || spawn_init(&err) < 0 ||
         (options.resume_fd >= 0 ? resume(&options, &err) : serve(&options, &err)) < 0) {
         log_err(LOG_ERROR, "envd cannot start", NULL, &err);
         return 1;

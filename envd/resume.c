@@ -4,6 +4,7 @@
 
 #include "envd/config.h"
 #include "envd/exchange.h"
+#include "envd/groups.h"
 #include "envd/http_handover.h"
 #include "envd/process_handover.h"
 #include "envd/rpc_process.h"
@@ -19,11 +20,17 @@
 
 /* ---- Saving ---- */
 
+static void name_fd(void *ctx, int fd)
+{
+    handover_fd(ctx, fd);
+}
+
 static void save_agent(const struct http_server *server, bool init, struct handover_out *out)
 {
     _cleanup_settings_ struct settings *settings = settings_get();
     Handover__Record record = HANDOVER__RECORD__INIT;
     Handover__Agent agent = HANDOVER__AGENT__INIT;
+    _cleanup_free_ char *groups = groups_export(name_fd, out);
     char *document = config_export();
     struct rlimit files;
 
@@ -36,6 +43,8 @@ static void save_agent(const struct http_server *server, bool init, struct hando
     agent.init = init;
     agent.listener = handover_fd(out, server->listener.fd);
     agent.idle_timeout_ms = server->idle_timeout_ms;
+    agent.groups = handover_str(groups);
+    agent.left_user = groups_left_user();
     agent.files_soft = files.rlim_cur;
     agent.files_hard = files.rlim_max;
     record.kind_case = HANDOVER__RECORD__KIND_AGENT;
@@ -67,6 +76,17 @@ static int load_settings(const Handover__Agent *in, struct err *err)
     return in->initialised ? config_apply(json, true, err) : 0;
 }
 
+static int load_groups(const Handover__Agent *in, struct err *err)
+{
+    _cleanup_free_ char *text = NULL;
+
+    if (in->groups.len == 0)
+        return 0;
+    if (handover_take_str(&in->groups, &text, err) < 0 || groups_option(text, err) < 0)
+        return -1;
+    return groups_init(err);
+}
+
 static int load_agent(struct loop *loop, const Handover__Agent *in, struct resume *out,
                       struct err *err)
 {
@@ -76,10 +96,12 @@ static int load_agent(struct loop *loop, const Handover__Agent *in, struct resum
     if (in->format < HANDOVER_FORMAT_MIN || in->format > HANDOVER_FORMAT)
         return err_set(err, ERR_UNSUPPORTED, "the state has format %u, not %d to %d", in->format,
                        HANDOVER_FORMAT_MIN, HANDOVER_FORMAT);
-    if (load_settings(in, err) < 0 || handover_take_fd(in->listener, &listener, err) < 0)
+    if (load_settings(in, err) < 0 || load_groups(in, err) < 0 ||
+        handover_take_fd(in->listener, &listener, err) < 0)
         return -1;
     spawn_set_files_limit(&files);
     out->init = in->init;
+    out->left_user = in->left_user;
     out->server = http_server_new(loop, listener, err);
     if (out->server == NULL)
         return -1;
@@ -199,6 +221,7 @@ void resume_go_on(struct resume *resume)
         http_set_header(ex, "X-Envd-Handover", text);
         http_reply_empty(ex, 204);
     }
+    groups_resume(resume->left_user);
     process_go_on();
     watch_go_on();
     http_go_on(resume->server);

@@ -23,6 +23,7 @@ struct resume {
     struct loop *loop;
     struct http_server *server;
     bool init;
+    bool left_user; /* groups.h */
     size_t processes, processes_failed;
     size_t retained, retained_failed; /* ended processes that are still known */
     size_t watches, watches_failed;

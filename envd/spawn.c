@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -14,7 +13,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "envd/clone.h"
+#include "envd/groups.h"
+#include "envd/spawner.h"
 #include "server/base/mem.h"
 
 #define OOM_SCORE_ADJ "100"
@@ -266,13 +266,15 @@ pid_t spawn_run(const struct spawn *spawn, struct err *err)
     child.candidate = candidate = mem_zalloc(child.candidate_size);
     child.script_argv = script_argv;
     /* As vfork, on a stack of its own: fast, and no copy of our memory whatever its size. */
-    pid =
-        clone(run_child, child_stack + CHILD_STACK_BYTES, CLONE_VM | CLONE_VFORK | SIGCHLD, &child);
+    pid = spawner_clone(run_child, child_stack + CHILD_STACK_BYTES, &child);
     if (pid < 0)
         return err_sys(err, errno, "fork: %s",
                        errno == EAGAIN ? "resource temporarily unavailable" : "failed");
-    if (child.step == NULL)
+    if (child.step == NULL) {
+        if (spawn->tty)
+            groups_move_to_ptys(pid);
         return pid;
+    }
     explain(&child, err);
     return -1; /* the child is reaped with all others */
 }

@@ -644,11 +644,12 @@ def mounts_with(text):
 
 
 def cgroups_of(pid):
-    """The folders under /sys/fs/cgroup of a process, those of its own and not the root's."""
+    """The folders under /sys/fs/cgroup of a process's sandbox; the root's is none."""
     found = set()
     with contextlib.suppress(OSError), open(f"/proc/{pid}/cgroup") as file:
         for line in file:
             path = line.rstrip("\n").split(":", 2)[2]
+            path = re.sub(r"/(guest(/\w+)?|envd)$", "", path)  # of which it is a part
             if path != "/":
                 found |= {f for f in glob.glob(f"/sys/fs/cgroup/*{path}") if os.path.isdir(f)}
                 found |= {f for f in [f"/sys/fs/cgroup{path}"] if os.path.isdir(f)}
@@ -679,8 +680,9 @@ def leftovers(ids, seen, server_text, cgroups=()):
             continue
         if not stored:
             found.append(f"cgroup {folder}")
-        with contextlib.suppress(OSError), open(f"{folder}/cgroup.procs") as file:
-            found += [f"process {pid} in {folder}" for pid in set(map(int, file)) - stored]
+        for path in glob.glob(f"{folder}/**/cgroup.procs", recursive=True):
+            with contextlib.suppress(OSError), open(path) as file:
+                found += [f"process {pid} in {path}" for pid in set(map(int, file)) - stored]
     return found
 
 

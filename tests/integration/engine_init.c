@@ -1,8 +1,9 @@
 /*
  * tests/integration/engine_init.c - a sandbox's first process for engine_test.c, in envd's place.
  *
- * Static, no library but libc. Takes envd's flags (--init --listen-fd N --config-fd M). A client
- * sends one line; it is run by /bin/sh as root and its output comes back, then "\nexit N\n".
+ * Static, no library but libc. Takes envd's flags (--init --listen-fd N --config-fd M
+ * --group-fds LIST). A client sends one line; it is run by /bin/sh as root and its output comes
+ * back, then "\nexit N\n".
  * The line "config" gives back what --config-fd held; "quit" ends the process.
  */
 #include <errno.h>
@@ -79,6 +80,13 @@ __attribute__((noreturn)) static void serve(int client)
     _exit(0);
 }
 
+/* "kind=number,kind=number…": not for the commands. */
+static void close_groups(const char *text)
+{
+    while ((text = strchr(text, '=')) != NULL)
+        close((int)strtol(++text, NULL, 10));
+}
+
 static void on_quit(int sig)
 {
     (void)sig;
@@ -95,6 +103,8 @@ int main(int argc, char **argv)
             listener = (int)strtol(argv[i + 1], NULL, 10);
         if (strcmp(argv[i], "--config-fd") == 0)
             read_config((int)strtol(argv[i + 1], NULL, 10));
+        if (strcmp(argv[i], "--group-fds") == 0)
+            close_groups(argv[i + 1]);
     }
     signal(SIGUSR1, on_quit);
     signal(SIGPIPE, SIG_IGN);

@@ -78,6 +78,7 @@ run engine-container in_container engine \
 run server-root in_root python3 tests/vm/v2_test.py
 run server-service python3 tests/vm/v2_test.py
 run server-container in_container server python3 tests/vm/v2_test.py
+run init in_root python3 tests/integration/init_test.py
 run restart in_root python3 tests/integration/restart_test.py
 run escape in_root python3 tests/integration/escape_test.py
 [ "$mounts" = "$(wc -l </proc/self/mountinfo)" ] || {

@@ -255,6 +255,63 @@ int cgroup_attach(const struct cgroup *cgroup, pid_t pid, struct err *err)
     return 0;
 }
 
+int cgroup_attach_guest(const struct cgroup_grants *grants, pid_t pid, struct err *err)
+{
+    char text[16];
+
+    snprintf(text, sizeof(text), "%d", pid);
+    for (size_t i = 0; i < grants->count; i++) {
+        if (str_eq(grants->items[i].kind, "user") &&
+            write(grants->items[i].fd, text, strlen(text)) < 0)
+            return err_sys(err, errno, "cannot move a process to its control group");
+    }
+    return 0;
+}
+
+int cgroup_open_guest(const struct cgroup *cgroup, struct err *err)
+{
+    int fd = openat(cgroup->fds[0], CGROUP_GUEST_USER, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    return fd >= 0 ? fd : err_sys(err, errno, "cannot open control group %s", CGROUP_GUEST_USER);
+}
+
+int cgroup_grant(struct cgroup_grants *grants, const char *kind, int folder, const char *path,
+                 int flags, struct err *err)
+{
+    int fd;
+
+    if (grants->count == CGROUP_GRANTS_MAX)
+        return err_set(err, ERR_INTERNAL, "too many files of control groups for envd");
+    fd = openat(folder, path, flags | O_CLOEXEC);
+    if (fd < 0)
+        return err_sys(err, errno, "cannot open %s of a control group", path);
+    grants->items[grants->count].kind = kind;
+    grants->items[grants->count++].fd = fd;
+    return 0;
+}
+
+void cgroup_grants_clear(struct cgroup_grants *grants)
+{
+    while (grants->count > 0)
+        fd_close(&grants->items[--grants->count].fd);
+}
+
+uint64_t cgroup_guest_bytes(const struct cgroup_limits *limits)
+{
+    uint64_t bytes = (uint64_t)limits->memory_mb << 20, reserve = bytes / 8;
+
+    return bytes - (reserve < CGROUP_RESERVE_MAX_BYTES ? reserve : CGROUP_RESERVE_MAX_BYTES);
+}
+
+uint32_t cgroup_guest_pids(const struct cgroup_limits *limits)
+{
+    uint32_t reserve = limits->pids_max / 8;
+
+    if (reserve > CGROUP_RESERVE_MAX_PIDS)
+        reserve = CGROUP_RESERVE_MAX_PIDS;
+    return limits->pids_max - reserve;
+}
+
 void cgroup_close(struct cgroup *cgroup)
 {
     for (size_t i = 0; i < CGROUP_HIERARCHIES; i++)
@@ -278,13 +335,27 @@ static int remove_one(const char *path, int64_t deadline_mono_ms, struct err *er
     return 0;
 }
 
+/* NAME and the groups within it, the inner ones first. */
+static int remove_in(const struct cgroups *cgroups, size_t hierarchy, const char *name,
+                     int64_t deadline_mono_ms, struct err *err)
+{
+    static const char *const inner[] = {CGROUP_GUEST_USER, CGROUP_GUEST_PTYS, CGROUP_GUEST,
+                                        CGROUP_ENVD, ""};
+
+    for (size_t i = 0; i < array_size(inner); i++) {
+        _cleanup_free_ char *path = cgroup_path(cgroups, hierarchy, name, inner[i]);
+        if (remove_one(path, deadline_mono_ms, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 int cgroup_remove(const struct cgroups *cgroups, const char *name, struct err *err)
 {
     int64_t deadline_mono_ms = time_mono_ms() + REMOVE_WAIT_MS;
 
     for (size_t i = 0; i < CGROUP_HIERARCHIES; i++) {
-        _cleanup_free_ char *path = cgroup_path(cgroups, i, name, "");
-        if (!is_repeat(cgroups, i) && remove_one(path, deadline_mono_ms, err) < 0)
+        if (!is_repeat(cgroups, i) && remove_in(cgroups, i, name, deadline_mono_ms, err) < 0)
             return -1;
     }
     return 0;

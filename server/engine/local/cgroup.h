@@ -18,6 +18,22 @@
 
 #define CGROUP_HIERARCHIES 4 /* version 1: memory, pids, cpu, freezer; version 2 uses the first */
 #define CGROUP_NAME_SIZE 24  /* a group's name with the NUL */
+#define CGROUP_GRANTS_MAX 16 /* open files that envd gets of its sandbox's groups */
+
+/*
+ * Within a sandbox's group: envd is in the group itself (version 1) or in "envd" (version 2, where
+ * a group with groups has no processes of its own), all others are in "guest", which may use less
+ * than the sandbox has. Version 1 has "user" and "ptys" in the cpu hierarchy only.
+ */
+#define CGROUP_GUEST "guest"
+#define CGROUP_GUEST_USER "guest/user"
+#define CGROUP_GUEST_PTYS "guest/ptys"
+#define CGROUP_ENVD "envd"
+#define CGROUP_ENVD_WEIGHT 400 /* of CPU time, against the guest's 100 */
+#define CGROUP_USER_WEIGHT 50  /* within the guest */
+#define CGROUP_PTYS_WEIGHT 200
+#define CGROUP_RESERVE_MAX_BYTES ((uint64_t)128 << 20) /* of memory, kept for envd */
+#define CGROUP_RESERVE_MAX_PIDS 32
 
 enum cgroup_controller { CGROUP_MEMORY, CGROUP_PIDS, CGROUP_CPU, CGROUP_FREEZER };
 
@@ -26,6 +42,10 @@ struct cgroup_limits {
     uint32_t memory_mb;
     uint32_t pids_max;
 };
+
+/* What the guest may use of LIMITS: an eighth stays for envd, up to the maxima above. Pure. */
+uint64_t cgroup_guest_bytes(const struct cgroup_limits *limits);
+uint32_t cgroup_guest_pids(const struct cgroup_limits *limits);
 
 /* What was found. Immutable after cgroups_open. */
 struct cgroups {
@@ -45,10 +65,26 @@ struct cgroup {
         }                                                                                          \
     }
 
+/*
+ * Open files for envd, which inherits them and learns their kinds from its arguments (envd/groups.h
+ * has what each is for). Never a folder: ".." would lead out of the sandbox.
+ */
+struct cgroup_grants {
+    struct {
+        const char *kind;
+        int fd;
+    } items[CGROUP_GRANTS_MAX];
+    size_t count;
+};
+
 struct cgroup_ops {
     const char *name; /* "v1", "v2" */
     /* Make the base folders ready for groups with limits. */
     int (*prepare)(const struct cgroups *cgroups, struct err *err);
+    /* Make the groups within CGROUP and open what envd gets of them. *OUT is the caller's to clear,
+     * on failure too. */
+    int (*divide)(const struct cgroup *cgroup, struct cgroup_grants *out, struct err *err);
+    /* Of CGROUP and of the guest in it. */
     int (*limit)(const struct cgroup *cgroup, const struct cgroup_limits *limits, struct err *err);
     /* Stop (or let go on) everything in NAME; returns when it has stopped. */
     int (*freeze)(const struct cgroups *cgroups, const char *name, bool on, struct err *err);
@@ -86,8 +122,16 @@ int cgroup_create(const struct cgroups *cgroups, const char *name, struct cgroup
                   struct err *err);
 /* Move PID into it, in every hierarchy. Version 1 waits about 10 ms for an RCU grace period. */
 int cgroup_attach(const struct cgroup *cgroup, pid_t pid, struct err *err);
+/* The same into its guest, through GRANTS of `divide`. */
+int cgroup_attach_guest(const struct cgroup_grants *grants, pid_t pid, struct err *err);
+/* Version 2: a descriptor of the guest's folder to start a process in; -1 with *ERR. */
+int cgroup_open_guest(const struct cgroup *cgroup, struct err *err);
 void cgroup_close(struct cgroup *cgroup);
 #define _cleanup_cgroup_ __attribute__((cleanup(cgroup_close)))
+/* Open PATH below FOLDER (for FLAGS) as one more of GRANTS. */
+int cgroup_grant(struct cgroup_grants *grants, const char *kind, int folder, const char *path,
+                 int flags, struct err *err);
+void cgroup_grants_clear(struct cgroup_grants *grants);
 /* Remove group NAME everywhere; waits for the last process to be gone. ERR_BUSY after 5 s. */
 int cgroup_remove(const struct cgroups *cgroups, const char *name, struct err *err);
 /* FN for each group below the base, in any hierarchy; a name may come more than once. */

@@ -10,6 +10,7 @@
 
 #include "server/base/fd.h"
 #include "server/base/log.h"
+#include "server/base/mem.h"
 #include "server/base/time.h"
 #include "server/engine/local/cgroup.h"
 
@@ -18,6 +19,8 @@
 #define PROCS_MAX_BYTES (1024 * 1024)
 #define MOVE_ROUNDS 100
 #define CGROUP_V2_LEAF "sandpit-host"
+#define STRINGIFY(macro) STRING(macro)
+#define STRING(text) #text
 
 static int write_controllers(const char *folder, struct err *err)
 {
@@ -103,6 +106,62 @@ static int put(const struct cgroup *cgroup, const char *file, const char *text, 
     return file_poke(cgroup->fds[0], file, text, err);
 }
 
+/* In this order: a folder, then what it needs to have others, its weight. */
+static const struct {
+    const char *path, *file, *text;
+} inner[] = {
+    {NULL, "cgroup.subtree_control", "+memory +pids +cpu"},
+    {CGROUP_ENVD, CGROUP_ENVD "/cpu.weight", STRINGIFY(CGROUP_ENVD_WEIGHT)},
+    {CGROUP_GUEST, CGROUP_GUEST "/cgroup.subtree_control", "+cpu"},
+    {CGROUP_GUEST_USER, CGROUP_GUEST_USER "/cpu.weight", STRINGIFY(CGROUP_USER_WEIGHT)},
+    {CGROUP_GUEST_PTYS, CGROUP_GUEST_PTYS "/cpu.weight", STRINGIFY(CGROUP_PTYS_WEIGHT)},
+};
+
+static const struct {
+    const char *kind, *path;
+    int flags;
+} granted[] = {
+    {"envd", CGROUP_ENVD "/cgroup.procs", O_WRONLY},
+    {"user", CGROUP_GUEST_USER "/cgroup.procs", O_WRONLY},
+    {"ptys", CGROUP_GUEST_PTYS "/cgroup.procs", O_WRONLY},
+    {"freeze", CGROUP_GUEST "/cgroup.freeze", O_WRONLY},
+    {"frozen", CGROUP_GUEST "/cgroup.events", O_RDONLY},
+    {"memory", "memory.current", O_RDONLY},
+    {"memory-stat", "memory.stat", O_RDONLY},
+    {"cpu", "cpu.stat", O_RDONLY},
+};
+
+static int v2_divide(const struct cgroup *cgroup, struct cgroup_grants *out, struct err *err)
+{
+    for (size_t i = 0; i < array_size(inner); i++) {
+        if (inner[i].path != NULL && mkdirat(cgroup->fds[0], inner[i].path, 0755) < 0 &&
+            errno != EEXIST)
+            return err_sys(err, errno, "cannot create control group %s", inner[i].path);
+        if (put(cgroup, inner[i].file, inner[i].text, err) < 0)
+            return -1;
+    }
+    for (size_t i = 0; i < array_size(granted); i++) {
+        if (cgroup_grant(out, granted[i].kind, cgroup->fds[0], granted[i].path, granted[i].flags,
+                         err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int limit_guest(const struct cgroup *cgroup, const struct cgroup_limits *limits,
+                       struct err *err)
+{
+    struct err ignored = {0};
+    char text[24];
+
+    snprintf(text, sizeof(text), "%" PRIu64, cgroup_guest_bytes(limits));
+    if (put(cgroup, CGROUP_GUEST "/memory.max", text, err) < 0)
+        return -1;
+    put(cgroup, CGROUP_GUEST "/memory.swap.max", "0", &ignored);
+    snprintf(text, sizeof(text), "%" PRIu32, cgroup_guest_pids(limits));
+    return put(cgroup, CGROUP_GUEST "/pids.max", text, err);
+}
+
 static int v2_limit(const struct cgroup *cgroup, const struct cgroup_limits *limits,
                     struct err *err)
 {
@@ -116,9 +175,21 @@ static int v2_limit(const struct cgroup *cgroup, const struct cgroup_limits *lim
     snprintf(text, sizeof(text), "%" PRIu32, limits->pids_max);
     if (put(cgroup, "pids.max", text, err) < 0)
         return -1;
+    if (limit_guest(cgroup, limits, err) < 0)
+        return -1;
     snprintf(text, sizeof(text), "%" PRIu64 " %d", (uint64_t)limits->cpu_count * CPU_PERIOD_US,
              CPU_PERIOD_US);
     return put(cgroup, "cpu.max", text, err);
+}
+
+/* The guest has a state of its own, which envd may have set. */
+static void thaw_guest(const struct cgroups *cgroups, const char *name)
+{
+    _cleanup_free_ char *path =
+        cgroup_path(cgroups, CGROUP_FREEZER, name, CGROUP_GUEST "/cgroup.freeze");
+    struct err ignored = {0};
+
+    file_poke(AT_FDCWD, path, "0", &ignored);
 }
 
 static int v2_freeze(const struct cgroups *cgroups, const char *name, bool on, struct err *err)
@@ -129,6 +200,8 @@ static int v2_freeze(const struct cgroups *cgroups, const char *name, bool on, s
     const char *wanted = on ? "frozen 1" : "frozen 0";
     int64_t deadline_mono_ms = time_mono_ms() + FREEZE_WAIT_MS;
 
+    if (!on)
+        thaw_guest(cgroups, name);
     if (file_poke(AT_FDCWD, knob, on ? "1" : "0", err) < 0)
         return -1;
     do {
@@ -155,6 +228,7 @@ static void v2_kill(const struct cgroups *cgroups, const char *name)
 const struct cgroup_ops cgroup_v2_ops = {
     .name = "v2",
     .prepare = v2_prepare,
+    .divide = v2_divide,
     .limit = v2_limit,
     .freeze = v2_freeze,
     .kill = v2_kill,

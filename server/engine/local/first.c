@@ -25,8 +25,10 @@
 
 #define FD_LISTEN 3 /* envd's descriptors, named in its arguments */
 #define FD_CONFIG 4
-#define FD_ENVD 5
-#define FD_SAFE 16       /* above all of them */
+#define FD_GROUPS 5  /* and the following: files of its control groups */
+#define FD_SAFE 64   /* above all of them */
+#define GROUPS_SIZE (CGROUP_GRANTS_MAX * 32) /* their kinds and numbers as text */
+#define SHM_PART 2   /* /dev/shm gets this part of the sandbox's memory */
 #define OPEN_FILES 65536 /* RLIMIT_NOFILE, when the host allows as much */
 
 /* Docker's default set, and ptrace: root inside may debug what it sees, and sees only itself. */
@@ -55,10 +57,12 @@ static int compare_fds(const void *a, const void *b)
  */
 static void close_others(const struct first_plan *plan)
 {
-    int keep[16], count = 0, from = 3;
+    int keep[CGROUP_HIERARCHIES + CGROUP_GRANTS_MAX + 8], count = 0, from = 3;
 
     for (size_t i = 0; i < CGROUP_HIERARCHIES; i++)
         keep[count++] = plan->cgroup.fds[i];
+    for (size_t i = 0; i < plan->grants.count; i++)
+        keep[count++] = plan->grants.items[i].fd;
     keep[count++] = plan->ctx->sandboxes_dir;
     keep[count++] = plan->ctx->records_dir;
     keep[count++] = plan->userns;
@@ -133,6 +137,9 @@ static int take_identity(struct first_plan *plan, const struct first_order *orde
 
     if (ctx->cgroups->ops->limit(&plan->cgroup, &order->limits, err) < 0)
         return err_wrap(err, "limits of %s", order->id);
+    /* What lies there is memory: filled up, it must leave some. */
+    if (rootfs_shm_size(cgroup_guest_bytes(&order->limits) / SHM_PART, err) < 0)
+        return -1;
     /* Not before: mounted with nsdelegate, nobody sets limits of his own namespace's root. */
     if (unshare(CLONE_NEWCGROUP) < 0)
         return err_sys(err, errno, "cannot create a cgroup namespace");
@@ -203,39 +210,60 @@ static int place(int fd, int to, bool keep)
     return dup3(fd, to, keep ? 0 : O_CLOEXEC);
 }
 
-/* The descriptors envd gets, and no other. *CONTROL moves. */
-static int arrange(const struct first_plan *plan, int config, int *control, struct err *err)
+/*
+ * The descriptors envd gets, and no other: what is in PLAN and *CONTROL moves to its final number,
+ * or one above them until the exec.
+ */
+static int arrange(struct first_plan *plan, int config, int *control, struct err *err)
 {
-    int listener = fcntl(plan->listener, F_DUPFD_CLOEXEC, FD_SAFE);
-    int envd = fcntl(plan->envd, F_DUPFD_CLOEXEC, FD_SAFE);
-    int configuration = fcntl(config, F_DUPFD_CLOEXEC, FD_SAFE);
-    int connection = fcntl(*control, F_DUPFD_CLOEXEC, FD_SAFE);
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    int *const ours[] = {&plan->envd, control}, count = (int)plan->grants.count;
+    int from[FD_SAFE], last = FD_GROUPS + count, null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-    if (listener < 0 || envd < 0 || configuration < 0 || connection < 0 || null < 0)
-        return err_sys(err, errno, "cannot arrange envd's descriptors");
-    for (int fd = 0; fd <= 2; fd++) {
-        if (place(null, fd, true) < 0)
+    from[0] = from[1] = from[2] = null;
+    from[FD_LISTEN] = plan->listener;
+    from[FD_CONFIG] = config;
+    for (int i = 0; i < count; i++)
+        from[FD_GROUPS + i] = plan->grants.items[i].fd;
+    for (int i = 0; i < 2; i++)
+        from[last + i] = *ours[i];
+    for (int i = 0; i < last + 2; i++) { /* all above FD_SAFE first: none is overwritten */
+        from[i] = fcntl(from[i], F_DUPFD_CLOEXEC, FD_SAFE);
+        if (from[i] < 0)
             return err_sys(err, errno, "cannot arrange envd's descriptors");
     }
-    if (place(listener, FD_LISTEN, true) < 0 || place(configuration, FD_CONFIG, true) < 0 ||
-        place(envd, FD_ENVD, false) < 0 || place(connection, FD_ENVD + 1, false) < 0)
-        return err_sys(err, errno, "cannot arrange envd's descriptors");
-    *control = FD_ENVD + 1;
-    if (syscall(SYS_close_range, FD_ENVD + 2, ~0U, 0) < 0)
+    for (int i = 0; i < last + 2; i++) {
+        if (place(from[i], i, i < last) < 0)
+            return err_sys(err, errno, "cannot arrange envd's descriptors");
+    }
+    for (int i = 0; i < 2; i++)
+        *ours[i] = last + i;
+    if (syscall(SYS_close_range, last + 2, ~0U, 0) < 0)
         return err_sys(err, errno, "cannot close the launcher's descriptors");
     return 0;
 }
 
-static int become_envd(struct err *err)
+/* "kind=number,kind=number…" for the descriptors that arrange() has put there. */
+static void name_groups(const struct first_plan *plan, char out[GROUPS_SIZE])
 {
-    char listen_text[8], config_text[8];
+    size_t len = 0;
+
+    out[0] = '\0';
+    for (size_t i = 0; i < plan->grants.count; i++)
+        len += (size_t)snprintf(out + len, GROUPS_SIZE - len, "%s%s=%zu", i > 0 ? "," : "",
+                                plan->grants.items[i].kind, FD_GROUPS + i);
+}
+
+static int become_envd(const struct first_plan *plan, struct err *err)
+{
+    char listen_text[8], config_text[8], groups[GROUPS_SIZE];
     char *const argv[] = {(char[]){"envd"},
                           (char[]){"--init"},
                           (char[]){"--listen-fd"},
                           listen_text,
                           (char[]){"--config-fd"},
                           config_text,
+                          (char[]){"--group-fds"},
+                          groups,
                           NULL};
     char *const envp[] = {
         (char[]){"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
@@ -243,7 +271,8 @@ static int become_envd(struct err *err)
 
     snprintf(listen_text, sizeof(listen_text), "%d", FD_LISTEN);
     snprintf(config_text, sizeof(config_text), "%d", FD_CONFIG);
-    syscall(SYS_execveat, FD_ENVD, "", argv, envp, AT_EMPTY_PATH);
+    name_groups(plan, groups);
+    syscall(SYS_execveat, plan->envd, "", argv, envp, AT_EMPTY_PATH);
     return err_sys(err, errno, "cannot start envd");
 }
 
@@ -268,6 +297,6 @@ void first_run(struct first_plan *plan)
     set_limits();
     if (drop_rights(plan, &err) < 0 || arrange(plan, config, &control, &err) < 0)
         report_and_end(control, &err);
-    become_envd(&err);
+    become_envd(plan, &err);
     report_and_end(control, &err);
 }

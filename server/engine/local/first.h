@@ -37,6 +37,7 @@ struct first_plan {
     uint32_t slot;
     char folder[SANDBOX_ID_SIZE]; /* "spare-<slot>" */
     struct cgroup cgroup;
+    struct cgroup_grants grants;
     int userns;
     int listener;
     int envd;

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <linux/mount.h>
 #include <sched.h>
 #include <stdio.h>
@@ -19,7 +20,7 @@
 #include "server/engine/local/userns.h"
 
 #define TTY_GID 5 /* Debian's group "tty" */
-#define SHM_OPTIONS "mode=1777,size=50%"
+#define SHM_OPTIONS "mode=1777,size=50%" /* until rootfs_shm_size */
 
 /* glibc's <sys/mount.h> and <linux/mount.h> agree on the constants, not on being both included. */
 enum { ATTR_NODEV = MOUNT_ATTR_NODEV };
@@ -198,6 +199,14 @@ static int mount_dev(uint32_t root_id, struct err *err)
         return -1;
     snprintf(options, sizeof(options), "%s,uid=%u,gid=%u", SHM_OPTIONS, root_id, root_id);
     return do_mount("tmpfs", "dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, options, err);
+}
+
+int rootfs_shm_size(uint64_t bytes, struct err *err)
+{
+    char options[32];
+
+    snprintf(options, sizeof(options), "size=%" PRIu64, bytes);
+    return do_mount("none", "/dev/shm", NULL, MS_REMOUNT | MS_NOSUID | MS_NODEV, options, err);
 }
 
 /* Hide each of PATHS that exists: a folder under the empty one, a file under /dev/null. */

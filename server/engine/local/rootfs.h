@@ -31,6 +31,9 @@ int rootfs_prepare(const char *folder, uint32_t root_id, struct err *err);
  */
 int rootfs_enter(const struct rootfs_plan *plan, struct err *err);
 
+/* Later, still with host root's rights: how much memory files in /dev/shm may take. */
+int rootfs_shm_size(uint64_t bytes, struct err *err);
+
 /* Whether overlay over an idmapped mount works here. FOLDER is any folder of the state. */
 bool rootfs_idmap_works(const char *folder, uint32_t root_id, struct err *err);
 /* The same without shifted owners. */

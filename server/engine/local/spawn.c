@@ -39,6 +39,7 @@ struct build {
 static void build_clear(struct build *build)
 {
     cgroup_close(&build->plan.cgroup);
+    cgroup_grants_clear(&build->plan.grants);
     fd_close(&build->plan.userns);
     fd_close(&build->plan.listener);
     fd_close(&build->plan.envd);
@@ -89,9 +90,12 @@ static int make_network(const struct context *ctx, struct build *build, struct e
 static int start_first(const struct context *ctx, struct build *build, struct err *err)
 {
     bool into = ctx->cgroups->ops->clone_into;
+    _cleanup_close_ int guest = into ? cgroup_open_guest(&build->plan.cgroup, err) : -1;
 
-    build->pid = sys_clone(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC,
-                           into ? build->plan.cgroup.fds[0] : -1, &build->pidfd);
+    if (into && guest < 0)
+        return -1;
+    build->pid = sys_clone(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC, guest,
+                           &build->pidfd);
     if (build->pid < 0)
         return err_sys(err, errno, "cannot start the sandbox's first process");
     if (build->pid == 0) {
@@ -101,7 +105,7 @@ static int start_first(const struct context *ctx, struct build *build, struct er
         first_run(&build->plan);
     }
     fd_close(&build->plan.control);
-    if (!into && cgroup_attach(&build->plan.cgroup, build->pid, err) < 0)
+    if (!into && cgroup_attach_guest(&build->plan.grants, build->pid, err) < 0)
         return -1;
     if (write(build->gate, "1", 1) != 1)
         return err_sys(err, errno, "the sandbox's first process ended early");
@@ -132,7 +136,8 @@ static int run_build(const struct context *ctx, struct build *build, struct err 
         return err_sys(err, errno, "cannot open envd at %s", ctx->config->envd_path);
     if (make_folder(ctx, build, err) < 0 || make_channels(build, err) < 0)
         return -1;
-    if (cgroup_create(ctx->cgroups, group, &build->plan.cgroup, err) < 0)
+    if (cgroup_create(ctx->cgroups, group, &build->plan.cgroup, err) < 0 ||
+        ctx->cgroups->ops->divide(&build->plan.cgroup, &build->plan.grants, err) < 0)
         return -1;
     build->plan.userns = userns_new(slot_root_id(ctx, build->plan.slot), err);
     if (build->plan.userns < 0)

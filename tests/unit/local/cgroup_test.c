@@ -134,12 +134,15 @@ static const struct cgroup_limits limits = {.cpu_count = 3, .memory_mb = 512, .p
 static void version_2_limits_are_written(void **state)
 {
     char path[] = "/tmp/cgroup-test-XXXXXX";
-    static const char *const names[] = {"memory.max", "memory.swap.max", "pids.max", "cpu.max"};
+    static const char *const names[] = {
+        "memory.max",       "memory.swap.max",       "pids.max",      "cpu.max",
+        "guest/memory.max", "guest/memory.swap.max", "guest/pids.max"};
     struct cgroup group = CGROUP_NONE;
     struct err err = {0};
 
     (void)state;
     group.fds[0] = fake_group(path);
+    assert_int_equal(mkdirat(group.fds[0], "guest", 0700), 0);
     for (size_t i = 0; i < array_size(names); i++)
         touch(group.fds[0], names[i]);
     assert_int_equal(cgroup_v2_ops.limit(&group, &limits, &err), 0);
@@ -147,7 +150,11 @@ static void version_2_limits_are_written(void **state)
     assert_content(group.fds[0], "memory.swap.max", "0");
     assert_content(group.fds[0], "pids.max", "77");
     assert_content(group.fds[0], "cpu.max", "300000 100000");
+    assert_content(group.fds[0], "guest/memory.max", "469762048"); /* an eighth is envd's */
+    assert_content(group.fds[0], "guest/memory.swap.max", "0");
+    assert_content(group.fds[0], "guest/pids.max", "68");
     assert_int_equal(cgroup_v2_ops.limit(&group, &limits, &err), -1); /* no such files now */
+    unlinkat(group.fds[0], "guest", AT_REMOVEDIR);
     cgroup_close(&group);
     rmdir(path);
 }
@@ -156,12 +163,15 @@ static void version_1_limits_are_written(void **state)
 {
     char path[] = "/tmp/cgroup-test-XXXXXX";
     static const char *const names[] = {"memory.limit_in_bytes", "memory.memsw.limit_in_bytes",
-                                        "pids.max", "cpu.cfs_period_us", "cpu.cfs_quota_us"};
+                                        "pids.max", "cpu.cfs_period_us", "cpu.cfs_quota_us",
+                                        "guest/memory.limit_in_bytes",
+                                        "guest/memory.memsw.limit_in_bytes", "guest/pids.max"};
     struct cgroup group = CGROUP_NONE;
     struct err err = {0};
 
     (void)state;
     group.fds[0] = fake_group(path); /* all mounted together: one folder */
+    assert_int_equal(mkdirat(group.fds[0], "guest", 0700), 0);
     for (size_t i = 0; i < array_size(names); i++)
         touch(group.fds[0], names[i]);
     assert_int_equal(cgroup_v1_ops.limit(&group, &limits, &err), 0);
@@ -170,8 +180,33 @@ static void version_1_limits_are_written(void **state)
     assert_content(group.fds[0], "pids.max", "77");
     assert_content(group.fds[0], "cpu.cfs_period_us", "100000");
     assert_content(group.fds[0], "cpu.cfs_quota_us", "300000");
+    assert_content(group.fds[0], "guest/memory.limit_in_bytes", "469762048");
+    assert_content(group.fds[0], "guest/memory.memsw.limit_in_bytes", "469762048");
+    assert_content(group.fds[0], "guest/pids.max", "68");
+    unlinkat(group.fds[0], "guest", AT_REMOVEDIR);
     cgroup_close(&group);
     rmdir(path);
+}
+
+static void the_guest_leaves_an_eighth_and_never_more_than_it_takes(void **state)
+{
+    static const struct {
+        uint32_t memory_mb, pids_max, guest_mb, guest_pids;
+    } cases[] = {
+        {512, 64, 448, 56},
+        {1024, 256, 896, 224},
+        {1025, 257, 897, 225}, /* 128 MiB and 32 at most */
+        {65536, 4096, 65408, 4064},
+        {8, 7, 7, 7},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < array_size(cases); i++) {
+        const struct cgroup_limits whole = {.memory_mb = cases[i].memory_mb,
+                                            .pids_max = cases[i].pids_max};
+        assert_true(cgroup_guest_bytes(&whole) == (uint64_t)cases[i].guest_mb << 20);
+        assert_int_equal(cgroup_guest_pids(&whole), cases[i].guest_pids);
+    }
 }
 
 int main(void)
@@ -183,6 +218,7 @@ int main(void)
         cmocka_unit_test(odd_lines_of_mountinfo_do_no_harm),
         cmocka_unit_test(version_2_limits_are_written),
         cmocka_unit_test(version_1_limits_are_written),
+        cmocka_unit_test(the_guest_leaves_an_eighth_and_never_more_than_it_takes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,297 @@
+#!/usr/bin/env python3
+"""envd as a sandbox's first process: memory, process and signal storms do not take it down.
+
+Each test does its worst inside a real sandbox; then envd must answer, run a command, and be the
+same process as before.
+"""
+
+import os
+import subprocess
+import sys
+import time
+import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+
+import lib  # noqa: E402
+
+MIB = 1 << 20
+ALONE = 3  # processes of an idle sandbox that `ls` sees: envd, its spawner, the shell
+
+
+def setUpModule():
+    lib.need_root()
+
+
+class Init(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = lib.Server()
+        cls.addClassCleanup(cls.server.stop)
+        cls.server.start()
+
+    def setUp(self):
+        self.box = self.server.create()
+        self.addCleanup(self.box.kill)
+        self.envd = self.identity()
+
+    def identity(self):
+        """Which process is the first one: its start time."""
+        stat = self.box.sh("cat /proc/1/stat", user="root").text
+        return stat[stat.rindex(")") :].split()[20 - 1]
+
+    def assert_alive(self):
+        """/health answers, a command runs and ends, all by the envd there was."""
+        reply = self.box.conn.request("GET", "/health", None, self.box.headers())
+        self.assertEqual(reply.status, 204)
+        result = self.box.sh("echo well")
+        self.assertEqual((result.text, result.exit_code), ("well\n", 0), result)
+        self.assertEqual(self.identity(), self.envd)
+
+    def limit_bytes(self):
+        return self.box.row.get("memoryMB", 1024) * MIB
+
+    # --- control groups ---
+
+    def test_envd_and_its_processes_are_in_different_groups(self):
+        def groups():
+            text = self.box.sh("cat /proc/1/cgroup; echo -; cat /proc/self/cgroup").text
+            return text.split("-\n", 1)
+
+        def memory(text):
+            for line in text.splitlines():
+                if ":memory:" in line or line.startswith("0::/") and ":memory:" not in text:
+                    return line.split(":", 2)[2]
+            raise AssertionError(text)
+
+        lib.wait_until("envd has left its processes' group", 5,
+                       lambda: memory(groups()[0]).startswith("/.."))  # fmt: skip
+        self.assertEqual(memory(groups()[1]), "/")
+
+    def test_a_terminal_gets_a_group_of_its_own(self):
+        conn = lib.Http(self.server.traffic_port)
+        events = self.box.start("/bin/sh", ["-c", "sleep 100"], pty=(80, 24), conn=conn)
+        pid = next(events)[1]["pid"]
+        self.addCleanup(conn.close)
+        lib.wait_until("the terminal has been moved", 5,
+                       lambda: "ptys" in self.box.sh(f"cat /proc/{pid}/cgroup").text)  # fmt: skip
+
+    def test_nothing_of_the_groups_is_passed_on(self):
+        result = self.box.sh("ls -l /proc/self/fd", user="root")
+        self.assertNotIn("cgroup", result.text)
+        self.assertNotEqual(self.box.sh("ls -l /proc/1/fd").exit_code, 0, "not for the user")
+
+    # --- memory ---
+
+    def test_a_hog_is_killed_and_not_envd(self):
+        for user in ("user", "root"):
+            result = self.box.sh("exec python3 -c 'x = bytearray(8 << 30)'", user=user)
+            self.assertEqual(result.exit_code, -1, result)
+            self.assertIn("killed", result.status)
+            self.assert_alive()
+
+    def test_a_hog_that_protects_itself_is_killed_and_not_envd(self):
+        script = "echo 0 >/proc/self/oom_score_adj; sudo -n true; exec sudo -n python3 -c "
+        result = self.box.sh(script + "'x = bytearray(8 << 30)'")
+        self.assertNotEqual(result.exit_code, 0, result)
+        self.assert_alive()
+
+    def test_many_small_hogs_do_not_take_envd(self):
+        self.box.background(
+            "for i in $(seq 500); do"
+            " (echo 0 >/proc/self/oom_score_adj;"
+            "  exec perl -e '$x = \"x\" x 4000000; sleep 100') & done; wait"
+        )
+        deadline = time.monotonic() + 60
+        while self.usage() < 0.8 * self.limit_bytes() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        self.assertGreater(self.usage(), 0.5 * self.limit_bytes(), "they did take the memory")
+        time.sleep(1)
+        reply = self.box.conn.request("GET", "/health", None, self.box.headers())
+        self.assertEqual(reply.status, 204)
+        lib.wait_until("a command ends them", 30, self.end_storm)
+        self.assert_alive()
+
+    def usage(self):
+        reply = self.box.conn.request("GET", "/metrics", None, self.box.headers())
+        return reply.json["mem_used"] + reply.json["mem_cache"]
+
+    def test_a_full_shm_leaves_room_for_commands(self):
+        result = self.box.sh("cat /dev/zero >/dev/shm/full; df --output=pcent /dev/shm", user="root")
+        self.assertIn("No space left", result.stderr.decode())
+        self.assertIn("100%", result.text)
+        self.assert_alive()
+        size = int(self.box.sh("stat -c %s /dev/shm/full").text)
+        self.assertLess(size, self.limit_bytes() * 0.6)
+        self.assertGreater(size, self.limit_bytes() * 0.3)
+
+    def test_an_upload_into_memory_does_not_take_envd(self):
+        blob = b"x" * (64 * MIB)
+        with self.assertRaises(lib.ApiError) as caught:
+            for i in range(self.limit_bytes() // len(blob) + 1):
+                self.box.write(f"/dev/shm/{i}", blob, user="root")
+        self.assertEqual(caught.exception.status, 507)
+        self.assert_alive()
+
+    def test_files_on_disk_do_not_take_envd(self):
+        size = self.limit_bytes() // MIB + 200
+        result = self.box.sh(f"head -c {size}M /dev/zero >/tmp/big && stat -c %s /tmp/big")
+        self.assertEqual(result.text, f"{size * MIB}\n", result)
+        self.assert_alive()
+
+    # --- processes ---
+
+    def count(self):
+        result = self.box.sh("ls -d /proc/[0-9]* | wc -l", user="root")
+        return int(result.text) if result.exit_code == 0 else None
+
+    def few_left(self):
+        count = self.count()
+        return count is not None and count <= ALONE + 4
+
+    def test_a_storm_of_processes_leaves_envd_its_threads(self):
+        """As many as there may be; asleep, for the machine has others to serve."""
+        script = "while (1) { $p = fork; sleep 1 if !defined $p; sleep 1000 if $p == 0 }"
+        parent = self.box.background(f"exec perl -e '{script}'")
+        lib.wait_until("no more can be started", 60, self.storm_is_full, 0.5)
+        reply = self.box.conn.request("GET", "/health", None, self.box.headers())
+        self.assertEqual(reply.status, 204)
+        self.box.write("/tmp/written", b"meanwhile")  # a thread of envd does this
+        self.assertEqual(self.box.read("/tmp/written"), b"meanwhile")
+        selector = {"process": {"pid": parent}, "signal": "SIGNAL_SIGKILL"}
+        self.box.rpc("process.Process/SendSignal", selector)
+        lib.wait_until("there is room for a command that ends it", 30, self.end_storm, 0.2)
+        self.assert_alive()
+
+    def storm_is_full(self):
+        refused = self.box.exec("/bin/true").error
+        if refused:
+            self.assertIn("temporarily unavailable", refused.message)
+        return refused is not None
+
+    def end_storm(self):
+        result = self.box.exec("/usr/bin/pkill", ["-KILL", "perl"], user="root")
+        return result.error is None and self.few_left()
+
+    def test_orphans_are_reaped(self):
+        script = "for i in $(seq 3000); do (true &) ; done; echo done"
+        self.assertEqual(self.box.sh(script).text, "done\n")
+        zombies = "cat /proc/[0-9]*/stat 2>/dev/null | grep -c ') Z ' || true"
+        lib.wait_until("no zombie is left", 20, lambda: self.box.sh(zombies).text == "0\n")
+        self.assertTrue(self.few_left())
+
+    # --- signals ---
+
+    def test_signals_to_the_first_process_do_nothing(self):
+        for signo in ("KILL", "TERM", "STOP", "INT", "HUP", "USR1", "SEGV", "QUIT", "TSTP", "PIPE"):
+            self.assertNotEqual(self.box.sh(f"kill -{signo} 1").exit_code, 0, "not the user's")
+            self.assertEqual(self.box.sh(f"kill -{signo} 1", user="root").exit_code, 0)
+        self.assert_alive()
+
+    def test_signals_to_all_do_not_stop_envd(self):
+        for signo in ("TERM", "STOP", "HUP", "KILL"):
+            self.box.sh(f"kill -{signo} -1", user="root", timeout_ms=3000)
+            self.assert_alive()
+
+    def test_the_spawner_comes_back_in_its_group(self):
+        spawner = "grep -lz '^envd' /proc/[0-9]*/cmdline | cut -d/ -f3 | grep -vx 1"
+        before = self.box.sh(spawner, user="root").text.split()
+        self.assertEqual(len(before), 1, before)
+        self.box.sh(f"sleep 0.5; kill -9 {before[0]}", user="root")
+        self.assert_alive()
+        after = self.box.sh(spawner, user="root").text.split()
+        self.assertEqual(len(after), 1, after)
+        self.assertNotEqual(after, before)
+        group = self.box.sh("grep -E ':memory:|^0::' /proc/self/cgroup | head -1").text
+        self.assertEqual(group.strip().split(":", 2)[2], "/", "limits of users' processes")
+        for _ in range(3):  # stopped, it is told to go on
+            self.box.sh(f"kill -STOP {after[0]}", user="root")
+            self.assert_alive()
+
+    def test_killing_the_spawner_while_it_works_loses_no_command(self):
+        find = "pid=$(grep -lz '^envd' /proc/[0-9]*/cmdline | cut -d/ -f3 | grep -vx 1)"
+        self.box.background(
+            f"exec sudo -n bash -c 'for i in $(seq 40); do {find}; kill -9 $pid; sleep 0.02; done'"
+        )
+        for i in range(60):
+            result = self.box.sh(f"echo {i}")
+            if result.error:
+                self.assertIn("temporarily unavailable", result.error.message)
+            elif "killed" not in result.status:  # before its exec it looks like envd
+                self.assertEqual(result.text, f"{i}\n", result)
+        self.assert_alive()
+
+    def test_oom_scores(self):
+        self.assertEqual(self.box.sh("cat /proc/self/oom_score_adj").text, "100\n")
+        self.assertEqual(self.box.sh("cat /proc/1/oom_score_adj", user="root").text, "0\n")
+
+
+@unittest.skipUnless(os.path.isdir("/sys/fs/cgroup/memory"), "version 1 alone")
+class Upgrade(unittest.TestCase):
+    """An envd of our own, with groups of our own, in place of a sandbox: it can be upgraded."""
+
+    traffic_port, kept = 0, []
+
+    def setUp(self):
+        self.group = f"init-test-{os.getpid()}"
+        self.folders = [f"/sys/fs/cgroup/{name}/{self.group}" for name in ("memory", "pids", "cpu")]
+        for folder in self.folders:
+            os.makedirs(f"{folder}/guest")
+            self.addCleanup(os.rmdir, folder)
+            self.addCleanup(os.rmdir, f"{folder}/guest")
+        fds = {os.open(f"{folder}{at}/cgroup.procs", os.O_WRONLY): kind for folder in self.folders
+               for at, kind in (("", "envd"), ("/guest", "user"))}  # fmt: skip
+        self.envd = os.path.join(os.environ.get("SANDPIT_OUT", "build/release"), "envd")
+        self.traffic_port = lib.free_ports(1)[0]
+        self.process = subprocess.Popen(
+            [self.envd, "--listen", f"127.0.0.1:{self.traffic_port}", "--insecure", "--group-fds",
+             ",".join(f"{kind}={fd}" for fd, kind in fds.items())],
+            pass_fds=list(fds), stderr=subprocess.DEVNULL, preexec_fn=self.enter,
+        )  # fmt: skip
+        for fd in fds:
+            os.close(fd)
+        self.addCleanup(self.end)
+        self.box = lib.Sandbox(self, {"sandboxID": "none"})
+        lib.wait_until("envd", 10 * lib.time_factor(), self.answers)
+
+    def enter(self):
+        for folder in self.folders:
+            with open(f"{folder}/guest/cgroup.procs", "w") as file:
+                file.write("0")
+
+    def end(self):
+        self.process.terminate()
+        self.process.wait(30)
+        lib.wait_until("nobody is left in the groups", 10, lambda: not self.members("/guest"))
+
+    def answers(self):
+        try:
+            return self.box.conn.request("GET", "/health").status == 204
+        except OSError:
+            return False
+
+    def members(self, at):
+        found = set()
+        for folder in self.folders:
+            with open(f"{folder}{at}/cgroup.procs") as file:
+                found |= set(file.read().split())
+        return found
+
+    def assert_parted(self):
+        text = self.box.sh("cat /proc/self/cgroup").text
+        self.assertEqual(text.count(f"/{self.group}/guest\n"), 3, text)
+        lib.wait_until("envd is outside", 5, lambda: self.members("") == {str(self.process.pid)})
+        self.assertEqual(len(self.members("/guest")), 1, "the spawner")
+
+    def test_groups_stay_as_they_are(self):
+        self.assert_parted()
+        json_type = {"Content-Type": "application/json"}
+        self.assertEqual(self.box.conn.request("POST", "/init", "{}", json_type).status, 204)
+        with open(self.envd, "rb") as file:
+            reply = self.box.conn.request("POST", "/upgrade", file.read())
+        self.assertEqual(reply.status, 204, reply.body)
+        self.assert_parted()
+
+
+if __name__ == "__main__":
+    lib.main()
