@@ -21,6 +21,7 @@
 #include "envd/process.h"
 #include "envd/resume.h"
 #include "envd/spawn.h"
+#include "envd/spawner.h"
 #include "envd/trim.h"
 #include "envd/upgrade.h"
 #include "server/base/fd.h"
@@ -303,6 +304,7 @@ static int resume(const struct options *options, struct err *err)
     upgrade_init(resume.init);
     resume_go_on(&resume);
     loop_run(agent.loop);
+    spawner_end();
     return 0;
 }
 
@@ -326,6 +328,7 @@ static int serve(const struct options *options, struct err *err)
         agent.server->idle_timeout_ms = (int64_t)options->idle_timeout_s * 1000;
     log_info("envd serves", "version", ENVD_VERSION);
     loop_run(agent.loop);
+    spawner_end();
     return 0;
 }
 

@@ -18,6 +18,7 @@
 #include "server/base/mem.h"
 
 #define STACK_BYTES (64 << 10)
+#define END_WAIT_MS 1000
 #define NUDGE_MS 50   /* then what somebody may have stopped is told to go on … */
 #define NUDGES_MAX 40 /* … and at last is ended */
 
@@ -195,4 +196,15 @@ pid_t spawner_clone(int (*fn)(void *arg), void *stack, void *arg)
     groups_leave_user();
     errno = shared.errnum;
     return shared.errnum == 0 ? atomic_load(&shared.child) : -1;
+}
+
+void spawner_end(void)
+{
+    static const struct timespec pause = {.tv_nsec = 1000000};
+    pid_t spawner;
+
+    for (int i = 0; i < END_WAIT_MS && (spawner = atomic_load(&shared.spawner)) > 0; i++) {
+        kill(spawner, SIGKILL);
+        nanosleep(&pause, NULL);
+    }
 }

@@ -25,4 +25,7 @@
  */
 pid_t spawner_clone(int (*fn)(void *arg), void *stack, void *arg);
 
+/* envd ends: so does the spawner, and nobody waits in a vfork that a debugger could not stop. */
+void spawner_end(void);
+
 #endif

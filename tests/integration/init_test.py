@@ -246,7 +246,8 @@ class Upgrade(unittest.TestCase):
         self.process = subprocess.Popen(
             [self.envd, "--listen", f"127.0.0.1:{self.traffic_port}", "--insecure", "--group-fds",
              ",".join(f"{kind}={fd}" for fd, kind in fds.items())],
-            pass_fds=list(fds), stderr=subprocess.DEVNULL, preexec_fn=self.enter,
+            pass_fds=list(fds), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            preexec_fn=self.enter,
         )  # fmt: skip
         for fd in fds:
             os.close(fd)
@@ -261,7 +262,10 @@ class Upgrade(unittest.TestCase):
 
     def end(self):
         self.process.terminate()
-        self.process.wait(30)
+        try:
+            self.assertEqual(self.process.wait(20), 0)
+        finally:
+            self.process.kill()
         lib.wait_until("nobody is left in the groups", 10, lambda: not self.members("/guest"))
 
     def answers(self):
