@@ -6,16 +6,29 @@
 #include "server/base/mem.h"
 
 static void worker_done(struct job *job);
+static void on_later(struct loop_timer *timer);
+
+/* To a worker; later, while the sandbox is not allowed one more thread. */
+static void submit(struct conn *conn)
+{
+    struct transfer *transfer = conn->ex->transfer;
+
+    if (!pool_resubmit(conn->server->files, &transfer->job, transfer_run, worker_done))
+        loop_timer_set(conn->server->loop, &conn->timer, TRANSFER_RETRY_MS, on_later);
+}
+
+static void on_later(struct loop_timer *timer)
+{
+    submit(container_of(timer, struct conn, timer));
+}
 
 /* Back to a worker. */
 static void resume(struct conn *conn)
 {
-    struct transfer *transfer = conn->ex->transfer;
-
     loop_remove(conn->server->loop, &conn->io);
     loop_timer_stop(conn->server->loop, &conn->timer);
-    transfer->job.again = true;
-    pool_resubmit(conn->server->files, &transfer->job, transfer_run, worker_done);
+    conn->ex->transfer->job.again = true;
+    submit(conn);
 }
 
 static void on_parked_io(struct loop_io *io, uint32_t events)
@@ -47,11 +60,6 @@ static void on_parked_timeout(struct loop_timer *timer)
     resume(conn);
 }
 
-static void on_later(struct loop_timer *timer)
-{
-    resume(container_of(timer, struct conn, timer));
-}
-
 /* The peer has to move first. Returns false when that cannot be watched. */
 static bool park(struct conn *conn)
 {
@@ -59,6 +67,7 @@ static bool park(struct conn *conn)
     struct err err;
 
     if (transfer->wait_events == 0) {
+        transfer->job.again = true;
         loop_timer_set(conn->server->loop, &conn->timer, TRANSFER_RETRY_MS, on_later);
         return true;
     }
@@ -71,11 +80,10 @@ static bool park(struct conn *conn)
     return true;
 }
 
-/* Begin TRANSFER. Never refused: what could not be queued would have been refused before. */
 static void begin(struct http_server *server, struct transfer *transfer)
 {
     server->transfers++;
-    pool_resubmit(server->files, &transfer->job, transfer_run, worker_done);
+    submit(transfer->ex->conn);
 }
 
 /* One transfer has ended: the next may begin. */
@@ -104,8 +112,7 @@ static void worker_done(struct job *job)
     if (!broken && transfer->rc == HTTP_AGAIN) {
         if (!park(conn)) {
             transfer->broken = true;
-            job->again = true;
-            pool_resubmit(conn->server->files, job, transfer_run, worker_done);
+            resume(conn);
         }
         return;
     }

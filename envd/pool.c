@@ -137,7 +137,7 @@ static bool enqueue(struct pool *pool, struct job *job, size_t queue_max)
     pthread_mutex_lock(&pool->lock);
     full = pool->waiting >= queue_max;
     if (!full && pool->idle <= pool->waiting && pool->threads < pool->threads_max)
-        full = add_thread(pool) != 0 && pool->threads == 0 && queue_max != SIZE_MAX;
+        full = add_thread(pool) != 0 && pool->threads == 0;
     if (!full) {
         *pool->last = job;
         pool->last = &job->next;
@@ -160,12 +160,12 @@ int pool_submit(struct pool *pool, struct job *job, void (*run)(struct job *job)
     return 0;
 }
 
-void pool_resubmit(struct pool *pool, struct job *job, void (*run)(struct job *job),
+bool pool_resubmit(struct pool *pool, struct job *job, void (*run)(struct job *job),
                    void (*done)(struct job *job))
 {
     job->run = run;
     job->done = done;
-    enqueue(pool, job, SIZE_MAX);
+    return enqueue(pool, job, SIZE_MAX);
 }
 
 size_t pool_waiting(struct pool *pool)

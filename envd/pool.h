@@ -33,8 +33,11 @@ bool pool_idle(struct pool *pool);
 /* 0, or -1 with ERR_BUSY when QUEUE_MAX jobs wait. */
 int pool_submit(struct pool *pool, struct job *job, void (*run)(struct job *job),
                 void (*done)(struct job *job), struct err *err);
-/* The same, never refused; JOB->again is the caller's to say. */
-void pool_resubmit(struct pool *pool, struct job *job, void (*run)(struct job *job),
+/*
+ * The same whatever the queue holds; JOB->again is the caller's to say. False: there is no thread,
+ * and none can be made now.
+ */
+bool pool_resubmit(struct pool *pool, struct job *job, void (*run)(struct job *job),
                    void (*done)(struct job *job));
 /* How many jobs wait for a thread. Any thread. */
 size_t pool_waiting(struct pool *pool);

@@ -6,6 +6,7 @@ usage: tests/integration/envd_transfer_test.py
 """
 import http.client
 import os
+import resource
 import socket
 import stat
 import subprocess
@@ -451,10 +452,59 @@ def test_fair():
     os.remove(big)
 
 
+def test_no_thread():
+    """While the sandbox may have no more threads a transfer waits; then it is served."""
+    uid, path = 54321, make("threads.txt", b"text")
+    main_port, base.PORT = base.PORT, base.free_port()
+    os.chmod(base.TOP, 0o755)
+
+    def drop():
+        os.setgroups([])
+        os.setgid(uid)
+        os.setuid(uid)
+
+    with open(base.ENVD, "rb") as f: # a copy which that user may run
+        program = make("envd", f.read(), mode=0o755)
+    envd = subprocess.Popen([program, "--listen", f"127.0.0.1:{base.PORT}", "--insecure"],
+                            preexec_fn=drop)
+
+    def allow(threads):
+        child = os.fork()  # root without CAP_SYS_RESOURCE may not do it for another user
+        if child == 0:
+            try:
+                drop()
+                resource.prlimit(envd.pid, resource.RLIMIT_NPROC, (threads, 500))
+            except OSError:
+                os._exit(1)
+            os._exit(0)
+        same("limit", os.waitpid(child, 0)[1], 0)
+
+    try:
+        for _ in range(200):
+            try:
+                if ask("GET", "/health").status == 204:
+                    break
+            except OSError:
+                time.sleep(0.05)
+        allow(1)
+        answers = []
+        thread = threading.Thread(target=lambda: answers.append(get(path, username="root")))
+        thread.start()
+        time.sleep(0.5)
+        same("no thread, no answer", answers, [])
+        same("the loop goes on", ask("GET", "/health").status, 204)
+        allow(500)
+        thread.join()
+        same("served in the end", (answers[0].status, answers[0].body), (200, b"text"))
+    finally:
+        base.stop_envd(envd)
+        base.PORT = main_port
+
+
 TESTS = [test_methods, test_far_range, test_range_forms, test_conditions, test_types,
          test_odd_targets, test_what_stays, test_read_only, test_full_disk, test_refused_midway,
          test_bad_requests, test_bad_multipart, test_metadata_rules, test_watched_replacement,
-         test_killed, test_idle, test_fair]
+         test_killed, test_idle, test_fair, test_no_thread]
 
 
 if __name__ == "__main__":
