@@ -6,6 +6,7 @@
  *   http_receive.c  what the bytes that came mean: head, body, drain, linger
  *   http_send.c     bytes on their way out, and the end of an answer
  *   http_buffers.c  memory for both directions, lent while there is something to move
+ *   http_budget.c   bounds for what unfinished requests hold
  *   http_worker.c   a connection given to a worker thread and taken back
  *   http_handover.c connections for the envd that replaces this one, and from the one before
  *
@@ -17,6 +18,7 @@
 #include "envd/exchange.h"
 
 #define CONN_LINGER_MS 5000
+#define CONN_HEAD_MS (60 * 1000) /* from its first byte to its last */
 #define CONN_DRAIN_MS (6 * CONN_LINGER_MS)
 
 /* ---- http_listen.c ---- */
@@ -41,6 +43,13 @@ void conn_on_io(struct loop_io *io, uint32_t events);
 
 /* One step of what conn->in holds. True when there is more to do. */
 bool conn_step(struct conn *conn);
+
+/* ---- http_budget.c ---- */
+
+/* What CONN keeps unread has changed: over the bound, the oldest unfinished heads are closed. */
+void budget_read_ahead(struct conn *conn);
+/* It keeps nothing any more. */
+void budget_forget(struct conn *conn);
 
 /* ---- http_buffers.c ---- */
 

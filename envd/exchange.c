@@ -20,6 +20,7 @@ void exchange_trim(struct exchange *ex)
     request_head_forget(&ex->head);
     buf_clear(&ex->answer_headers);
     buf_clear(&ex->body);
+    budget_release(ex);
     free(ex->user);
     ex->user = NULL;
     free(ex->bad_user);

@@ -20,7 +20,9 @@
 #define CONN_OUT_HIGH (256 << 10)                /* a stream's sender stops here … */
 #define CONN_OUT_LOW (64 << 10)                  /* … and goes on here */
 #define CONN_OUT_TOTAL_HIGH (2 << 20) /* of all: from here on each has one event at most */
-#define CONN_DRAIN_MAX (64 << 20)     /* of a body that nobody wants */
+/* What the bodies of unfinished requests may hold together: as much as the largest message. */
+#define HTTP_BODIES_BYTES (3 << 20)
+#define CONN_DRAIN_MAX (64 << 20) /* of a body that nobody wants */
 
 struct http_server {
     struct loop *loop;
@@ -39,6 +41,12 @@ struct http_server {
     struct buf spare_out;
     struct loop_timer idle;
     bool busy;                /* since the idle timer was set */
+    size_t bodies;            /* http_budget.c: bytes granted, … */
+    size_t owed;              /* … bytes that came before their grant, … */
+    size_t read_ahead;        /* … bytes of conn->in that are kept, … */
+    struct loop_msg admit;    /* … after some became free, … */
+    struct loop_timer hunger; /* … and set while somebody waits */
+    bool admit_queued;
     struct conn *conns;       /* all that are not closed */
     struct exchange *upgrade; /* the request that an earlier envd took, to be answered */
 };
@@ -66,12 +74,14 @@ struct conn {
     bool eof;       /* the client will send no more */
     bool close_after;
     bool held;      /* a sender was told to stop */
+    bool in_head;   /* some of a head has come */
     size_t counted; /* of the server's backlog */
     enum conn_state state;
     struct buf in;
     struct buf out;
     size_t out_at; /* of out, what has been sent */
     size_t drained;
+    size_t kept;         /* of in, as counted in server->read_ahead */
     struct exchange *ex; /* NULL between requests */
 };
 
@@ -91,6 +101,9 @@ struct exchange {
     struct user *user; /* named by the request (Basic or JWT); NULL: none was */
     char *bad_user;    /* a name that was given and is unknown */
     struct buf body;   /* loop handlers */
+    size_t reserved;   /* http_budget.c: bytes granted for the body */
+    size_t owed;       /* bytes that are held and not granted */
+    size_t wanted;     /* more than 0: reading waits until so many are */
 
     int status;
     bool begun;
@@ -144,6 +157,19 @@ void conn_answered(struct conn *conn);
 void conn_start_body(struct exchange *ex, size_t max);
 /* Give the connection to a worker that runs the blocking handler. */
 void conn_start_blocking(struct exchange *ex);
+
+/* ---- http_budget.c: bounds for what unfinished requests hold, all connections together ---- */
+
+#define HTTP_STARVED_TEXT "too much data of unfinished requests waits; this one made no progress"
+
+/*
+ * EX's body has BYTES, which are HELD already or will come. When that is too much with all others,
+ * reading waits until they have finished; who makes no progress while others wait is refused, and
+ * so may EX be at once (then it is answered on return). A small body may overdraw.
+ */
+void budget_take(struct exchange *ex, size_t bytes, bool held);
+/* The body is complete, or gone. */
+void budget_release(struct exchange *ex);
 
 /* ---- http_reply.c: building answers into conn->out ---- */
 

@@ -71,7 +71,8 @@ void conn_in_settle(struct conn *conn)
     if (conn->in.cap == 0 || (conn->in.len > 0 && conn->in.cap - conn->in.len <= SLACK_BYTES))
         return;
     buf_init(&conn->in, CONN_IN_MAX);
-    buf_add(&conn->in, rest.data, rest.len); /* no more than there is */
+    if (rest.len > 0)
+        buf_add(&conn->in, rest.data, rest.len); /* no more than there is */
     buf_reset(&rest);
     give_back(conn->server, &conn->server->spare_in, &rest, CONN_IN_MAX);
 }

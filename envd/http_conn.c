@@ -33,8 +33,11 @@ void conn_close(struct conn *conn)
     if (conn->next != NULL)
         conn->next->link = conn->link;
     conn->ex = NULL;
+    conn->in_head = false;
+    budget_forget(conn);
     if (ex != NULL) {
         ex->conn = NULL;
+        budget_release(ex);
         if (ex->on_gone != NULL)
             ex->on_gone(ex);
         exchange_unref(ex);
@@ -55,8 +58,9 @@ void conn_arm(struct conn *conn, int64_t ms)
 
 void conn_watch(struct conn *conn)
 {
-    bool stalled = conn->ex != NULL && conn->ex->body_paused;
-    bool full = conn->in.len >= CONN_IN_MAX || (stalled && conn->in.len > 0);
+    bool stalled = (conn->ex != NULL && conn->ex->body_paused) || conn->state == CONN_HANDLER;
+    bool waiting = conn->state == CONN_BODY && conn->ex->wanted > 0;
+    bool full = conn->in.len >= CONN_IN_MAX || (stalled && conn->in.len > 0) || waiting;
     uint32_t events = EPOLLRDHUP;
 
     if (!full && !conn->eof)
@@ -68,6 +72,16 @@ void conn_watch(struct conn *conn)
     loop_set(conn->server->loop, &conn->io, events);
 }
 
+/* A head has begun to come: it must not take for ever. */
+static void note_head(struct conn *conn)
+{
+    bool in_head = conn->state == CONN_HEAD && conn->in.len > 0 && !conn->close_after;
+
+    if (in_head && !conn->in_head)
+        conn_arm(conn, CONN_HEAD_MS);
+    conn->in_head = in_head;
+}
+
 void conn_advance(struct conn *conn)
 {
     conn->advancing = true;
@@ -77,6 +91,10 @@ void conn_advance(struct conn *conn)
     if (conn->state == CONN_CLOSED || conn->state == CONN_WORKER)
         return;
     conn_in_settle(conn);
+    note_head(conn);
+    budget_read_ahead(conn);
+    if (conn->state == CONN_CLOSED)
+        return;
     if (conn->eof && conn->state != CONN_HEAD) {
         conn_close(conn); /* nobody waits for the rest */
         return;

@@ -3,6 +3,8 @@
 #include "envd/conn.h"
 #include "server/base/mem.h"
 
+#define CHUNKED_FIRST_BYTES (16 << 10) /* of a body whose length is not known */
+
 static void refuse_head(struct conn *conn, const struct err *why)
 {
     struct exchange *ex = conn->ex;
@@ -54,6 +56,8 @@ static void body_slice(struct conn *conn, const char *data, size_t len)
     }
     if (buf_add(&ex->body, data, len) < 0)
         exchange_too_large(ex);
+    else
+        budget_take(ex, ex->head.chunked ? ex->body.cap : 0, true);
 }
 
 /* The framing of the body is wrong. */
@@ -78,7 +82,7 @@ static bool step_body(struct conn *conn)
     size_t used = 0, len = 0;
     enum http_body_step step;
 
-    if (ex->body_paused)
+    if (ex->body_paused || ex->wanted > 0)
         return false;
     step = http_body_next(&ex->framing, buf_str(&conn->in), conn->in.len, &used, &data, &len);
     if (step == HTTP_BODY_DATA)
@@ -91,6 +95,7 @@ static bool step_body(struct conn *conn)
     if (step == HTTP_BODY_END) {
         loop_timer_stop(conn->server->loop, &conn->timer);
         conn->state = CONN_HANDLER;
+        budget_release(ex);
         exchange_body_done(ex);
     }
     return step != HTTP_BODY_MORE;
@@ -154,6 +159,9 @@ void conn_start_body(struct exchange *ex, size_t max)
         exchange_too_large(ex);
         return;
     }
+    if (ex->on_body == NULL)
+        budget_take(ex, ex->head.chunked ? CHUNKED_FIRST_BYTES : (size_t)ex->head.content_length,
+                    false);
     if (!ex->continued) {
         buf_add_str(&conn->out, "HTTP/1.1 100 Continue\r\n\r\n");
         ex->continued = true;

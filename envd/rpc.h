@@ -22,7 +22,7 @@
 #include "envd/user.h"
 #include "server/base/err.h"
 
-#define RPC_BODY_MAX_BYTES (4 << 20)         /* of a request message, unless the method says more */
+#define RPC_BODY_MAX_BYTES (3 << 20)         /* of a request message, unless the method says more */
 #define RPC_GZIP_MIN_BYTES (4 << 10)         /* a smaller answer is not worth compressing */
 #define RPC_KEEPALIVE_DEFAULT_MS (90 * 1000) /* without Keepalive-Ping-Interval */
 

@@ -130,6 +130,8 @@ void rpc_begin(struct exchange *ex, const struct rpc_method *method);
 void rpc_body_done(struct exchange *ex);
 /* The body passes its maximum. */
 void rpc_body_too_large(struct exchange *ex);
+/* It waited for memory, or held some, for too long. */
+void rpc_body_starved(struct exchange *ex);
 /* An error outside any method: unary JSON. */
 void rpc_refuse(struct exchange *ex, const struct err *err);
 

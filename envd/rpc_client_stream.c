@@ -1,6 +1,9 @@
 #include "envd/rpc_call.h"
 #include "server/base/mem.h"
 
+#define UNCOUNTED_BYTES (1 << 10) /* of half a message */
+#define KEEP_BYTES (16 << 10)     /* for the next message of a stream */
+
 void client_stream_init(struct rpc_call *call, size_t message_max)
 {
     call->input = mem_zalloc(sizeof(*call->input));
@@ -35,39 +38,77 @@ static void take_message(struct rpc_call *call)
     }
 }
 
-/* Envelopes from what has arrived, until the handler pauses or the call is over. */
-static void take_pending(struct rpc_call *call)
+/* On to the next one; a large one's memory is not kept. */
+static void message_done(struct rpc_call *call)
 {
+    struct envelope_reader *reader = &call->input->reader;
+
+    if (reader->payload.cap > KEEP_BYTES)
+        envelope_reader_clear(reader);
+    envelope_reader_next(reader);
+    budget_release(call->ex);
+}
+
+/* Envelopes of DATA, until the handler pauses or the call is over. Returns the bytes used. */
+static size_t take(struct rpc_call *call, const char *data, size_t len)
+{
+    struct client_stream *input = call->input;
     struct err err = {0};
+    size_t at = 0;
 
-    call->refs++;
-    call->input->taking = true;
-    while (!call->over && !call->input->paused && call->input->pending.len > 0) {
+    input->taking = true;
+    while (!call->over && !input->paused && at < len) {
         size_t used = 0;
-        int rc = envelope_reader_feed(&call->input->reader, call->input->pending.data,
-                                      call->input->pending.len, &used, &err);
+        int rc = envelope_reader_feed(&input->reader, data + at, len - at, &used, &err);
 
-        buf_consume(&call->input->pending, used);
+        at += used;
         if (rc < 0) {
             call_tell_closed(call);
             call_fail(call, &err);
         } else if (rc > 0) {
             take_message(call);
-            envelope_reader_next(&call->input->reader);
+            message_done(call);
         }
     }
-    call->input->taking = false;
-    if (!call->over)
-        call->ex->body_paused = call->input->paused;
+    input->taking = false;
+    return at;
+}
+
+/* What of a message has come counts; a paused client is not read from. */
+static void settle(struct rpc_call *call)
+{
+    if (call->over)
+        return;
+    call->ex->body_paused = call->input->paused;
+    if (call->input->reader.payload.len > UNCOUNTED_BYTES)
+        budget_take(call->ex, call->input->reader.payload.cap, true);
+}
+
+static void take_pending(struct rpc_call *call)
+{
+    struct buf *pending = &call->input->pending;
+
+    call->refs++;
+    buf_consume(pending, take(call, buf_str(pending), pending->len));
+    if (pending->len == 0)
+        buf_clear(pending);
+    settle(call);
     call_unref(call);
 }
 
 void client_stream_body(struct exchange *ex, const char *data, size_t len)
 {
     struct rpc_call *call = ex->owner;
+    struct buf *pending = &call->input->pending;
+    size_t used = 0;
 
-    buf_add(&call->input->pending, data, len);
-    take_pending(call);
+    call->refs++;
+    if (pending->len == 0)
+        used = take(call, data, len);
+    if (used < len)
+        buf_add(pending, data + used, len - used);
+    settle(call);
+    call_unref(call);
 }
 
 void rpc_pause(struct rpc_call *call)

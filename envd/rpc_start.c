@@ -106,6 +106,18 @@ void rpc_body_done(struct exchange *ex)
     call_unref(call);
 }
 
+void rpc_body_starved(struct exchange *ex)
+{
+    struct rpc_call *call = ex->owner;
+    struct err err = {0};
+
+    err_set(&err, ERR_LIMIT, HTTP_STARVED_TEXT);
+    call->refs++;
+    call_tell_closed(call);
+    call_fail(call, &err);
+    call_unref(call);
+}
+
 void rpc_body_too_large(struct exchange *ex)
 {
     struct rpc_call *call = ex->owner;

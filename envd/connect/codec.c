@@ -4,7 +4,7 @@
 
 #define CHUNK_OVERHEAD 8         /* of malloc, in bytes */
 #define CHUNK_MIN_BYTES 32       /* the smallest allocation there is */
-#define MEMORY_SLACK (512 << 10) /* beyond the size on the wire: some ten thousand small things */
+#define MEMORY_SLACK (256 << 10) /* beyond the size on the wire: some ten thousand small things */
 
 static struct codec_form *forms;
 
