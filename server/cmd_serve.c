@@ -148,6 +148,8 @@ static int start_as_root(struct server *server, struct err *err)
     if (make_folders(server, err) < 0 || privsep_find_user(settings, &server->user, err) < 0)
         return -1;
     db = state_db_dir(settings);
+    if (envd_program_read(settings_text(settings, SETTING_ENVD), &server->envd, err) < 0)
+        return -1;
     if (start_launcher(server, err) < 0 || store_master_secret(db, &server->master, err) < 0)
         return -1;
     signal_block();
@@ -179,10 +181,15 @@ static int start_parts(struct server *server, struct err *err)
     config.workers = server->workers;
     config.replay_bytes = (int64_t)server->settings.number[SETTING_REPLAY_BYTES];
     config.replay_total_bytes = (int64_t)server->settings.number[SETTING_REPLAY_TOTAL_BYTES];
+    memcpy(config.envd_version, ENVD_VERSION, sizeof(ENVD_VERSION));
+    memcpy(config.envd_build, server->envd.build, sizeof(config.envd_build));
     rc = lifecycle_new(&config, &server->lifecycle, err);
     secret_clear(&config.master);
     secret_clear(&server->master);
-    return rc < 0 ? -1 : serve_start(server, err);
+    if (rc < 0 || serve_start(server, err) < 0)
+        return -1;
+    return envd_upgrade_start(server->lifecycle, server->loops[0].loop, &server->envd,
+                              &server->envd_upgrade, err);
 }
 
 static void add_proxy_metric(struct buf *out, const char *name, const char *help, uint64_t value)
@@ -240,7 +247,9 @@ static void free_loop(struct serve_loop *loop)
 /* The reverse of the start. Workers end before what they use, loops go after what posts to them. */
 static void stop_all(struct server *server)
 {
+    envd_upgrade_stop(server->envd_upgrade);
     serve_stop_loops(server);
+    envd_program_clear(&server->envd);
     lifecycle_stop(server->lifecycle);
     work_pool_free(server->workers);
     lifecycle_free(server->lifecycle);

@@ -17,6 +17,7 @@
 #include "server/config.h"
 #include "server/dev.h"
 #include "server/engine/engine.h"
+#include "server/envd_upgrade.h"
 #include "server/http/http.h"
 #include "server/lifecycle/lifecycle.h"
 #include "server/loop/listener.h"
@@ -68,6 +69,8 @@ struct server {
     struct engine *engine;
     struct work_pool *workers;
     struct lifecycle *lifecycle;
+    struct envd_program envd;
+    struct envd_upgrade *envd_upgrade;
     struct api api;
     struct api ops_api;
     struct http_config api_config;

@@ -27,7 +27,8 @@ static void put_identity(const struct api *api, json_t *object, const struct san
     json_put_str(object, "templateID", sandbox->template_id);
     json_put_str(object, "sandboxID", sandbox->id);
     json_put_str(object, "clientID", WIRE_CLIENT_ID);
-    json_put_str(object, "envdVersion", api->envd_version);
+    json_put_str(object, "envdVersion",
+                 sandbox->envd_version[0] != '\0' ? sandbox->envd_version : api->envd_version);
     if (sandbox->alias[0] != '\0')
         json_put_str(object, "alias", sandbox->alias);
 }

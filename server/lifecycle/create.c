@@ -55,8 +55,8 @@ static char *text_or_null(const json_t *json)
     return json != NULL ? json_text(json) : NULL;
 }
 
-static int fill(const struct lifecycle_create *request, const struct template *template,
-                struct sandbox *out, struct err *err)
+static int fill(const struct lifecycle *lifecycle, const struct lifecycle_create *request,
+                const struct template *template, struct sandbox *out, struct err *err)
 {
     if (str_copy(out->namespace_, sizeof(out->namespace_), request->namespace_,
                  strlen(request->namespace_)) < 0 ||
@@ -72,6 +72,8 @@ static int fill(const struct lifecycle_create *request, const struct template *t
     out->cpu_count = template->cpu_count;
     out->memory_mb = template->memory_mb;
     out->disk_mb = template->disk_mb;
+    memcpy(out->envd_version, lifecycle->config.envd_version, sizeof(out->envd_version));
+    memcpy(out->envd_build, lifecycle->config.envd_build, sizeof(out->envd_build));
     out->secure = request->secure;
     out->auto_pause = request->auto_pause;
     out->auto_resume = request->auto_resume;
@@ -165,7 +167,7 @@ int lifecycle_create(struct lifecycle *lifecycle, const struct lifecycle_create 
     int64_t begun = time_mono_ms();
 
     if (check_request(lifecycle, request, &template, err) < 0 ||
-        fill(request, &template, &sandbox, err) < 0)
+        fill(lifecycle, request, &template, &sandbox, err) < 0)
         return -1;
     entry = entry_new(&sandbox);
     entry_derive(lifecycle, entry);

@@ -152,6 +152,23 @@ int lifecycle_route(struct lifecycle *lifecycle, const char *id, struct lifecycl
                                                                     : sandbox_not_found(id, err);
 }
 
+int lifecycle_envd_changed(struct lifecycle *lifecycle, const char *id, const char *version,
+                           const char *build, struct err *err)
+{
+    struct entry *entry = NULL;
+    int rc;
+
+    if (strlen(version) >= ENVD_VERSION_SIZE || strlen(build) >= ENVD_BUILD_SIZE)
+        return err_set(err, ERR_INVALID, "the version of an envd is too long");
+    if (registry_hold(&lifecycle->registry, NULL, id, &entry, err) < 0)
+        return -1;
+    rc = store_sandbox_envd(lifecycle->config.store, id, version, build, err);
+    if (rc == 0)
+        entry_set_envd(&lifecycle->registry, entry, version, build);
+    registry_release(&lifecycle->registry, entry);
+    return rc;
+}
+
 struct engine *lifecycle_engine(struct lifecycle *lifecycle)
 {
     return lifecycle->config.engine;

@@ -34,6 +34,8 @@ struct lifecycle_config {
     struct store *store;
     struct work_pool *workers;
     struct secret master;
+    char envd_version[ENVD_VERSION_SIZE]; /* of the envd that new sandboxes get */
+    char envd_build[ENVD_BUILD_SIZE];
     int64_t replay_bytes; /* for envd; 0: its own default */
     int64_t replay_total_bytes;
     lifecycle_end_fn on_end;
@@ -117,6 +119,10 @@ struct lifecycle_route {
 int lifecycle_route(struct lifecycle *lifecycle, const char *id, struct lifecycle_route *out,
                     struct err *err);
 struct engine *lifecycle_engine(struct lifecycle *lifecycle);
+
+/* [worker] Another envd runs in ID now. */
+int lifecycle_envd_changed(struct lifecycle *lifecycle, const char *id, const char *version,
+                           const char *build, struct err *err);
 
 /* Derived, so never stored: HMAC-SHA256 of the master secret, 64 hex digits. [any] */
 void lifecycle_envd_token(struct lifecycle *lifecycle, const char *id, char out[SHA256_HEX_SIZE]);

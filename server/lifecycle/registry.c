@@ -207,6 +207,15 @@ void entry_set_engine_data(struct registry *registry, struct entry *entry, char 
     pthread_mutex_unlock(&registry->lock);
 }
 
+void entry_set_envd(struct registry *registry, struct entry *entry, const char *version,
+                    const char *build)
+{
+    pthread_mutex_lock(&registry->lock);
+    str_copy(entry->sandbox.envd_version, ENVD_VERSION_SIZE, version, strlen(version));
+    str_copy(entry->sandbox.envd_build, ENVD_BUILD_SIZE, build, strlen(build));
+    pthread_mutex_unlock(&registry->lock);
+}
+
 void entry_set_times(struct registry *registry, struct entry *entry, int64_t started_unix_ms,
                      int64_t end_unix_ms, int64_t end_mono_ms)
 {

@@ -76,6 +76,8 @@ void registry_remove(struct registry *registry, struct entry *entry);
 /* Changes of a held ENTRY. */
 void entry_set_state(struct registry *registry, struct entry *entry, enum sandbox_state state);
 void entry_set_engine_data(struct registry *registry, struct entry *entry, char *owned);
+void entry_set_envd(struct registry *registry, struct entry *entry, const char *version,
+                    const char *build);
 /* When it started (0: as it was) and ends, on the wall clock; END_MONO_MS is the latter again. */
 void entry_set_times(struct registry *registry, struct entry *entry, int64_t started_unix_ms,
                      int64_t end_unix_ms, int64_t end_mono_ms);

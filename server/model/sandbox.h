@@ -41,6 +41,9 @@ enum sandbox_end { /* why a sandbox ended; for logs and events */
                    SANDBOX_END_FAILED,  /* could not be created */
 };
 
+#define ENVD_VERSION_SIZE 32 /* "0.6.13", with the NUL */
+#define ENVD_BUILD_SIZE 65   /* SHA-256 of the program in hex, with the NUL */
+
 struct sandbox {
     char id[SANDBOX_ID_SIZE];
     char namespace_[NAMESPACE_SIZE];    /* owner: the key's namespace */
@@ -54,10 +57,12 @@ struct sandbox {
     uint32_t cpu_count;
     uint32_t memory_mb;
     uint32_t disk_mb;
-    bool secure;          /* envd wants X-Access-Token */
-    bool auto_pause;      /* at end_unix_ms: pause, not kill */
-    bool auto_resume;     /* traffic wakes it */
-    bool internet;        /* egress on */
+    char envd_version[ENVD_VERSION_SIZE]; /* that runs in it; "" when not known */
+    char envd_build[ENVD_BUILD_SIZE];     /* "" when not known */
+    bool secure;                          /* envd wants X-Access-Token */
+    bool auto_pause;                      /* at end_unix_ms: pause, not kill */
+    bool auto_resume;                     /* traffic wakes it */
+    bool internet;                        /* egress on */
     bool internet_set;    /* allow_internet_access was given: shown as such, else null */
     bool private_traffic; /* network.allowPublicTraffic was false */
     char *metadata;       /* owned JSON object text of strings, NULL for none */

@@ -19,6 +19,9 @@ static const char *const steps[] = {
     " id TEXT NOT NULL UNIQUE, namespace TEXT NOT NULL, client TEXT NOT NULL,"
     " scopes INTEGER NOT NULL, sha256 BLOB NOT NULL UNIQUE, mask_tail TEXT NOT NULL,"
     " created_ms INTEGER NOT NULL, expires_ms INTEGER NOT NULL, revoked INTEGER NOT NULL);",
+    /* which envd runs in it; "" where that was not noted */
+    "ALTER TABLE sandboxes ADD COLUMN envd_version TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE sandboxes ADD COLUMN envd_build TEXT NOT NULL DEFAULT '';",
 };
 #define VERSION_NOW ((int)array_size(steps))
 

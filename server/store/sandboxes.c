@@ -59,6 +59,8 @@ int store_sandbox_put(struct store *store, const struct sandbox *s, struct err *
     bind_text(stmt, 15, s->env);
     bind_text(stmt, 16, s->network);
     bind_text(stmt, 17, s->engine_data);
+    bind_text(stmt, 18, s->envd_version);
+    bind_text(stmt, 19, s->envd_build);
     rc = store_step(store, stmt, err);
     store_end(store, stmt);
     return rc;
@@ -84,6 +86,19 @@ int store_sandbox_end(struct store *store, const char *id, int64_t end_unix_ms, 
         return -1;
     bind_text(stmt, 1, id);
     sqlite3_bind_int64(stmt, 2, end_unix_ms);
+    return store_finish_change(store, stmt, "sandbox", id, err);
+}
+
+int store_sandbox_envd(struct store *store, const char *id, const char *version, const char *build,
+                       struct err *err)
+{
+    sqlite3_stmt *stmt = store_begin(store, STMT_SANDBOX_ENVD, SYNC_NORMAL, err);
+
+    if (stmt == NULL)
+        return -1;
+    bind_text(stmt, 1, id);
+    bind_text(stmt, 2, version);
+    bind_text(stmt, 3, build);
     return store_finish_change(store, stmt, "sandbox", id, err);
 }
 
@@ -126,6 +141,8 @@ static bool read_row(sqlite3_stmt *stmt, struct sandbox *s)
         !store_column_copy(stmt, 3, s->template_id, sizeof(s->template_id)) ||
         !store_column_copy(stmt, 4, s->alias, sizeof(s->alias)) || state == NULL ||
         sandbox_state_parse(state, &s->state) < 0 || !column_u32(stmt, 9, &s->cpu_count) ||
+        !store_column_copy(stmt, 17, s->envd_version, sizeof(s->envd_version)) ||
+        !store_column_copy(stmt, 18, s->envd_build, sizeof(s->envd_build)) ||
         !column_u32(stmt, 10, &s->memory_mb) || !column_u32(stmt, 11, &s->disk_mb))
         return false;
     s->created_unix_ms = sqlite3_column_int64(stmt, 6);

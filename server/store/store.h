@@ -38,6 +38,9 @@ int store_sandbox_state(struct store *store, const char *id, enum sandbox_state 
                         struct err *err);
 /* Change the end time only. ERR_NOT_FOUND. */
 int store_sandbox_end(struct store *store, const char *id, int64_t end_unix_ms, struct err *err);
+/* Change which envd runs in it. ERR_NOT_FOUND. */
+int store_sandbox_envd(struct store *store, const char *id, const char *version, const char *build,
+                       struct err *err);
 /* Remove; an unknown id succeeds. */
 int store_sandbox_delete(struct store *store, const char *id, struct err *err);
 /* Every row. *OUT is an array of *COUNT to sandbox_clear each and free(). */

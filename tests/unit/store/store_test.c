@@ -152,6 +152,26 @@ static void state_and_end_change_alone(void **state)
     store_close(store);
 }
 
+static void the_envd_that_runs_is_noted(void **state)
+{
+    struct store *store = open_store();
+    struct sandbox s = example("igood"), *list = NULL;
+    struct err err = {0};
+    size_t count = 0;
+
+    (void)state;
+    memcpy(s.envd_version, "0.6.13", 7);
+    assert_int_equal(store_sandbox_put(store, &s, &err), 0);
+    assert_int_equal(store_sandbox_envd(store, "igood", "0.7.0", "abc", &err), 0);
+    assert_int_equal(store_sandbox_envd(store, "iother", "0.7.0", "abc", &err), -1);
+    assert_int_equal(err.code, ERR_NOT_FOUND);
+    assert_int_equal(store_sandbox_list(store, &list, &count, &err), 0);
+    assert_string_equal(list[0].envd_version, "0.7.0");
+    assert_string_equal(list[0].envd_build, "abc");
+    list_free(list, count);
+    store_close(store);
+}
+
 static void row_that_cannot_be_read_is_left_alone(void **state)
 {
     struct store *store = open_store();
@@ -163,11 +183,12 @@ static void row_that_cannot_be_read_is_left_alone(void **state)
     assert_int_equal(store_sandbox_put(store, &s, &err), 0);
     run_sql("INSERT INTO sandboxes SELECT 'ifuture', namespace, client, template_id, alias,"
             " 'hibernating', created_ms, started_ms, end_ms, cpu_count, memory_mb, disk_mb, flags,"
-            " metadata, env, network, engine_data FROM sandboxes WHERE id = 'igood';"
+            " metadata, env, network, engine_data, envd_version, envd_build FROM sandboxes"
+            " WHERE id = 'igood';"
             "INSERT INTO sandboxes SELECT 'i0123456789012345678901234567890123456789', namespace,"
             " client, template_id, alias, state, created_ms, started_ms, end_ms, cpu_count,"
-            " memory_mb, disk_mb, flags, metadata, env, network, engine_data FROM sandboxes"
-            " WHERE id = 'igood'");
+            " memory_mb, disk_mb, flags, metadata, env, network, engine_data, envd_version,"
+            " envd_build FROM sandboxes WHERE id = 'igood'");
     assert_int_equal(store_sandbox_list(store, &list, &count, &err), 0);
     assert_int_equal(count, 1);
     assert_string_equal(list[0].id, "igood");
@@ -430,6 +451,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(sandbox_comes_back_as_it_was_put),
         TEST(state_and_end_change_alone),
+        TEST(the_envd_that_runs_is_noted),
         TEST(row_that_cannot_be_read_is_left_alone),
         TEST(database_of_a_newer_version_is_refused),
         TEST(file_that_is_no_database_is_refused),
