@@ -13,6 +13,8 @@
 struct console;
 
 #define CONSOLE_OUTPUTS 2
+#define ENVELOPE_HEAD 5 /* flags and a length of 4 bytes */
+#define ENVELOPE_MAX (8 << 20)
 #define CONSOLE_BUFFER_MAX (16 << 20)  /* bytes that wait for one of our outputs */
 #define CONSOLE_BUFFER_FULL (4 << 20)  /* no more is taken from the server then */
 #define CONSOLE_INPUT_BYTES (64 << 10) /* at once */
@@ -110,6 +112,13 @@ void events_finished(struct console *console, CURLcode rc);
 /* Take more again when the outputs have room. */
 void events_resume(struct console *console);
 void events_clear(struct console *console);
+
+/*
+ * console_stream.c: take the whole envelopes at the beginning of events.in (untrusted), up to the
+ * process's end or the first that is not one, which ends CONSOLE with ERR_INTERNAL.
+ * Source: envd-api sections 2.2 and 3.
+ */
+void stream_read(struct console *console);
 
 /* console_calls.c: start what is due. */
 void calls_pump(struct console *console);
