@@ -28,6 +28,7 @@ struct http_server {
     struct loop *loop;
     struct pool *files; /* blocking handlers */
     struct pool *disk;  /* RPC_WORKER */
+    struct pool *bulk;  /* RPC_WORKER calls that take long: see RPC_AGAIN */
     struct loop_io listener;
     struct loop_timer accept_again; /* after running out of descriptors */
     size_t connections;

@@ -8,6 +8,7 @@
 #ifndef SANDPIT_ENVD_FS_H
 #define SANDPIT_ENVD_FS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -18,8 +19,8 @@
 
 #define FS_DIR_MODE 0755
 #define FS_ERRNO_TEXT_SIZE 128
-#define FS_LIST_MAX_ENTRIES 2000000         /* of one listing */
-#define FS_LIST_MAX_BYTES ((size_t)1 << 30) /* of its paths and names together */
+#define FS_LIST_MAX_ENTRIES 250000    /* of one listing; more is ERR_LIMIT, never a part of it */
+#define FS_LIST_MAX_BYTES (64u << 20) /* of its paths and names together */
 
 struct fs_owner {
     uid_t uid;
@@ -60,9 +61,12 @@ int fs_move(const char *source, const char *destination, const struct fs_owner *
 
 /*
  * Remove PATH with all below it; a symlink itself goes. A missing path is fine. What cannot be
- * removed is left, the rest goes, and the first failure is the error.
+ * removed is left, the rest goes, and the first failure is the error. The root folder, a path that
+ * ends in "." or "..", and a mount point are refused before anything is removed.
  */
 int fs_remove(const char *path, struct err *err);
+/* The same unless PATH is a folder with something in it: then *FULL, and nothing is done. */
+int fs_remove_one(const char *path, bool *full, struct err *err);
 
 /* The text of an errno as clients know it: lower case. Returns OUT. */
 const char *fs_errno_text(int errnum, char out[FS_ERRNO_TEXT_SIZE]);

@@ -27,7 +27,9 @@ static int list_add(struct fs_list *list, const struct entry *entry, struct err 
 {
     list->bytes += strlen(entry->path) + strlen(entry->name);
     if (list->count >= FS_LIST_MAX_ENTRIES || list->bytes > FS_LIST_MAX_BYTES)
-        return err_set(err, ERR_LIMIT, "too many entries: list with a smaller depth");
+        return err_set(err, ERR_LIMIT,
+                       "more than %d entries (or their names %u MiB): list fewer at a time",
+                       FS_LIST_MAX_ENTRIES, FS_LIST_MAX_BYTES >> 20);
     if (list->count == list->cap) {
         list->cap = list->cap > 0 ? list->cap * 2 : 64;
         list->rows = mem_realloc_array(list->rows, list->cap, sizeof(*list->rows));
@@ -228,19 +230,47 @@ static int remove_tree(const char *path, struct err *err)
     return rc;
 }
 
-int fs_remove(const char *path, struct err *err)
+/* PATH without trailing slashes: "link/" names the link, not the folder behind it. To free(). */
+static char *trim(const char *path)
 {
     size_t len = strlen(path);
-    _cleanup_free_ char *trimmed = NULL;
-    bool full;
-    int rc = 0;
 
     while (len > 1 && path[len - 1] == '/')
         len--;
-    trimmed = mem_strndup(path, len); /* "link/" names the link, not the folder behind it */
-    if (remove_one(AT_FDCWD, trimmed, DT_UNKNOWN, &full) < 0) {
+    return mem_strndup(path, len);
+}
+
+/* Is PATH the root folder by another name, or does it end in ".."? Neither can be meant. */
+static bool is_never_removed(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    struct stat root, st;
+
+    if (strcmp(slash != NULL ? slash + 1 : path, "..") == 0)
+        return true;
+    return lstat(path, &st) == 0 && stat("/", &root) == 0 && st.st_dev == root.st_dev &&
+           st.st_ino == root.st_ino;
+}
+
+int fs_remove_one(const char *path, bool *full, struct err *err)
+{
+    _cleanup_free_ char *trimmed = trim(path);
+    int rc = 0;
+
+    *full = false;
+    if (is_never_removed(trimmed))
+        note_failure(trimmed, NULL, EBUSY, &rc, err);
+    else if (remove_one(AT_FDCWD, trimmed, DT_UNKNOWN, full) < 0)
         note_failure(trimmed, NULL, errno, &rc, err);
-        return rc;
-    }
+    return rc;
+}
+
+int fs_remove(const char *path, struct err *err)
+{
+    _cleanup_free_ char *trimmed = trim(path);
+    bool full;
+
+    if (fs_remove_one(trimmed, &full, err) < 0)
+        return -1;
     return full ? remove_tree(trimmed, err) : 0;
 }

@@ -105,7 +105,7 @@ void http_save(struct http_server *server, struct handover_out *out)
 
 bool http_can_save(const struct http_server *server, const struct exchange *upgrade)
 {
-    if (!pool_idle(server->files) || !pool_idle(server->disk))
+    if (!pool_idle(server->files) || !pool_idle(server->disk) || !pool_idle(server->bulk))
         return false;
     for (const struct conn *conn = server->conns; conn != NULL; conn = conn->next) {
         if (conn->state == CONN_WORKER && conn->ex->transfer->begun)

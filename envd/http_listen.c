@@ -84,6 +84,7 @@ struct http_server *http_server_new(struct loop *loop, int fd, struct err *err)
     conn_buffers_init(server);
     server->files = pool_new(loop, "envd-files", 64, 1024);
     server->disk = pool_new(loop, "envd-disk", 8, 4096);
+    server->bulk = pool_new(loop, "envd-bulk", 8, 4096);
     if (loop_add(loop, &server->listener, fd, EPOLLIN, on_accept, err) < 0)
         return NULL;
     return server;

@@ -124,6 +124,8 @@ void call_unref(struct rpc_call *call)
     loop_timer_stop(rpc_loop(call), &call->deadline);
     loop_timer_stop(rpc_loop(call), &call->keepalive);
     client_stream_free(call->input);
+    if (call->work != NULL)
+        buf_clear(&call->work->out);
     free(call->work);
     json_decref(call->trailers);
     json_decref(call->details);

@@ -54,6 +54,13 @@ enum rpc_kind {
     RPC_CLIENT_STREAM, /* many requests (start, once each), one response */
 };
 
+/*
+ * A RPC_WORKER method that returns this before it has changed anything will take long: it is called
+ * again by one of the threads for such calls, where rpc_may_take_long, and short calls do not wait.
+ */
+#define RPC_AGAIN 1
+bool rpc_may_take_long(const struct rpc_call *call);
+
 struct rpc_method {
     const char *service; /* "process.Process" */
     const char *name;    /* "Start" */

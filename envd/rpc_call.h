@@ -15,8 +15,11 @@
 struct rpc_work {
     struct job job;
     struct rpc_call *call;
+    bool bulk; /* by a thread for long calls */
     int rc;
     struct err err;
+    struct buf out; /* the answer, encoded by the worker: it may be long */
+    bool packed;    /* `out` is compressed */
 };
 
 /* RPC_CLIENT_STREAM: the bytes between two messages. */
@@ -120,6 +123,9 @@ void wire_envelope_open(struct buf *out);
 void wire_envelope_send(struct rpc_call *call, struct buf *out, uint8_t flags);
 /* Send one enveloped message. */
 int wire_send(struct rpc_call *call, const ProtobufCMessage *message, struct err *err);
+/* The unary answer to CALL: its response, encoded and maybe compressed. Any thread. */
+int wire_encode(const struct rpc_call *call, const ProtobufCMessage *response, struct buf *out,
+                bool *packed, struct err *err);
 /* Send the end: a unary answer or error, or the last envelope of a stream. */
 void wire_finish(struct rpc_call *call, const ProtobufCMessage *response, const struct err *err);
 

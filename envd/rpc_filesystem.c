@@ -132,6 +132,8 @@ static int do_list_dir(struct rpc_call *call, const ProtobufCMessage *request,
     Filesystem__ListDirResponse *out;
     struct fs_owner owner;
 
+    if (in->depth > 1 && !rpc_may_take_long(call))
+        return RPC_AGAIN;
     if (resolve(call, in->path, &path, &owner, err) < 0)
         return -1;
     users = user_db_get();
@@ -154,9 +156,13 @@ static int do_remove(struct rpc_call *call, const ProtobufCMessage *request,
     _cleanup_free_ char *path = NULL;
     Filesystem__RemoveResponse *out;
     struct fs_owner owner;
+    bool full = rpc_may_take_long(call);
 
-    if (resolve(call, in->path, &path, &owner, err) < 0 || fs_remove(path, err) < 0)
+    if (resolve(call, in->path, &path, &owner, err) < 0 ||
+        (full ? fs_remove(path, err) : fs_remove_one(path, &full, err)) < 0)
         return -1;
+    if (full && !rpc_may_take_long(call))
+        return RPC_AGAIN;
     out = mem_zalloc(sizeof(*out));
     filesystem__remove_response__init(out);
     *response = &out->base;

@@ -3,12 +3,23 @@
 #include "envd/rpc_call.h"
 #include "server/base/mem.h"
 
+bool rpc_may_take_long(const struct rpc_call *call)
+{
+    return call->work->bulk;
+}
+
 static void worker_run(struct job *job)
 {
     struct rpc_work *work = container_of(job, struct rpc_work, job);
     struct rpc_call *call = work->call;
 
     work->rc = call->method->unary(call, call->request, &call->response, &work->err);
+    if (work->rc == 0 && !call->stream)
+        work->rc = wire_encode(call, call->response, &work->out, &work->packed, &work->err);
+    if (call->stream || work->rc > 0)
+        return;
+    codec_free(call->response);
+    call->response = NULL;
 }
 
 static void worker_done(struct job *job)
@@ -16,6 +27,13 @@ static void worker_done(struct job *job)
     struct rpc_work *work = container_of(job, struct rpc_work, job);
     struct rpc_call *call = work->call;
 
+    if (work->rc == RPC_AGAIN && !call->over) {
+        work->bulk = true;
+        work->rc =
+            pool_submit(call->ex->server->bulk, &work->job, worker_run, worker_done, &work->err);
+        if (work->rc == 0)
+            return;
+    }
     rpc_finish(call, call->response, work->rc < 0 ? &work->err : NULL);
     call_unref(call);
 }

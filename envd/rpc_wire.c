@@ -174,19 +174,33 @@ static void add_trailers(struct rpc_call *call)
     }
 }
 
+int wire_encode(const struct rpc_call *call, const ProtobufCMessage *response, struct buf *out,
+                bool *packed, struct err *err)
+{
+    buf_init(out, CONN_OUT_MAX / 2);
+    if (codec_encode(call->codec, response, out, err) < 0)
+        return -1;
+    *packed = compress(call, out, 0);
+    return 0;
+}
+
 static void reply_unary(struct rpc_call *call, const ProtobufCMessage *response)
 {
-    _cleanup_buf_ struct buf out;
+    _cleanup_buf_ struct buf own = {0};
+    const struct buf *out = &own;
     struct err err = {0};
+    bool packed;
 
-    buf_init(&out, CONN_OUT_MAX / 2);
-    if (codec_encode(call->codec, response, &out, &err) < 0) {
+    if (response == NULL) { /* a worker has done it */
+        out = &call->work->out;
+        packed = call->work->packed;
+    } else if (wire_encode(call, response, &own, &packed, &err) < 0) {
         reply_unary_error(call->ex, call, &err);
         return;
     }
-    if (compress(call, &out, 0))
+    if (packed)
         http_set_header(call->ex, "Content-Encoding", "gzip");
-    http_reply(call->ex, 200, wire_content_type(call), buf_str(&out), out.len);
+    http_reply(call->ex, 200, wire_content_type(call), buf_str(out), out->len);
 }
 
 void wire_finish(struct rpc_call *call, const ProtobufCMessage *response, const struct err *err)

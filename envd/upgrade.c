@@ -81,10 +81,12 @@ static void hold(struct upgrade *upgrade, bool held)
     if (held) {
         pool_hold(upgrade->server->files);
         pool_hold(upgrade->server->disk);
+        pool_hold(upgrade->server->bulk);
     } else {
         watch_hub_hold(false);
         pool_release(upgrade->server->files);
         pool_release(upgrade->server->disk);
+        pool_release(upgrade->server->bulk);
     }
 }
 

@@ -296,6 +296,91 @@ def test_remove():
 # ---- GET /files ----
 
 
+def test_odd_requests():
+    """Bad paths and files of other kinds: the right error, and nothing is changed."""
+    os.makedirs(at("odd/full/in"))
+    os.mkfifo(at("odd/fifo"))
+    make("odd/file")
+    os.symlink("loop", at("odd/loop"))
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind(at("odd/sock"))
+    name = "n" * 256
+    for call, request, status, code, text in (
+            ("Stat", {"path": at("odd") + "\0x"}, 400, "invalid_argument", "NUL"),
+            ("Stat", {"path": at("odd", name)}, 500, "internal", "file name too long"),
+            ("Stat", {"path": "/x" * 2100}, 500, "internal", "error getting file info: lstat /x/x"),
+            ("Stat", {"path": at("odd/loop/x")}, 500, "internal", "too many levels"),
+            ("Stat", {"path": at("odd/none")}, 404, "not_found", "file not found: lstat "),
+            ("Stat", {"path": at("odd/file/x")}, 500, "internal", "not a directory"),
+            ("Stat", {"path": at("odd/fifo/")}, 500, "internal", "not a directory"),
+            ("ListDir", {"path": at("odd/fifo")}, 400, "invalid_argument", "not a directory"),
+            ("ListDir", {"path": at("odd/loop")}, 400, "failed_precondition", "cyclic symlink"),
+            ("MakeDir", {"path": at("odd/fifo")}, 400, "invalid_argument", "not a directory"),
+            ("MakeDir", {"path": at("odd/sock/x")}, 500, "internal", "not a directory"),
+            ("Remove", {"path": at("odd/full/.")}, 500, "internal", "invalid argument"),
+            ("Remove", {"path": at("odd/full/..")}, 500, "internal", "device or resource busy"),
+            ("Remove", {"path": at("odd/full/in/../..")}, 500, "internal", "busy"),
+            ("Remove", {"path": "/proc"}, 500, "internal", "device or resource busy"),
+            ("Move", {"source": at("odd/file"), "destination": "/proc/x"}, 500, "internal",
+             "error renaming: rename "),
+            ("Move", {"source": at("odd/full"), "destination": at("odd/full/in/x")}, 500, "internal",
+             "invalid argument"),
+            ("Move", {"source": at("odd/none"), "destination": at("odd/new/x")}, 404, "not_found",
+             "source file not found: "),
+            ("CreateWatcher", {"path": at("odd/fifo")}, 400, "invalid_argument", "not a directory"),
+            ("CreateWatcher", {"path": at("odd/loop")}, 500, "internal", "too many levels")):
+        a = rpc(call, request)
+        same(f"{call} {str(request)[:60]}", (a.status, a.json.get("code")), (status, code))
+        check(f"{call} {str(request)[:60]}: its text", text in a.json.get("message", ""), a.json)
+    same("nothing has changed", sorted(os.listdir(at("odd"))),
+         ["fifo", "file", "full", "loop", "sock"])
+    same("nothing was emptied", os.listdir(at("odd/full")), ["in"])
+    kinds = {e["name"]: (e.get("type"), e["permissions"][0])
+             for e in rpc("ListDir", {"path": at("odd")}).json["entries"]}
+    same("kinds", kinds, {"fifo": (None, "p"), "sock": (None, "S"), "loop": (None, "L"),
+                          "file": ("FILE_TYPE_FILE", "-"), "full": ("FILE_TYPE_DIRECTORY", "d")})
+    same("a device", rpc("Stat", {"path": "/dev/null"}).json["entry"]["permissions"], "Dcrw-rw-rw-")
+
+
+def test_names():
+    """A name that is not UTF-8 cannot be told as it is; the list and the events still come."""
+    os.mkdir(at("bytes"))
+    watch = Stream(path=at("bytes"))
+    watch.message()
+    for name in (b"a\xffb", b"\xc3", "ü".encode()):
+        open(os.path.join(os.fsencode(at("bytes")), name), "wb").close()
+    same("list", [e["name"] for e in rpc("ListDir", {"path": at("bytes")}).json["entries"]],
+         ["a\ufffdb", "\ufffd", "ü"])
+    same("events", [watch.event()["name"] for _ in range(3)], ["a\ufffdb", "\ufffd", "ü"])
+    watch.close()
+
+
+def test_long_calls():
+    """Removals of large trees leave short calls their threads."""
+    for i in range(12):
+        for j in range(40):
+            os.makedirs(at(f"long/{i}/{j}"))
+            for k in range(25):
+                open(at(f"long/{i}/{j}/{k}"), "w").close()
+    make("long.file")
+    os.symlink("long.file", at("long.link"))  # a Stat that needs a worker
+    done = []
+    threads = [threading.Thread(target=lambda i=i: done.append(
+        rpc("Remove", {"path": at(f"long/{i}")}).status)) for i in range(12)]
+    for thread in threads:
+        thread.start()
+    worst = 0
+    while any(t.is_alive() for t in threads):
+        begun = time.monotonic()
+        same("a short call meanwhile", rpc("Stat", {"path": at("long.link")}).status, 200)
+        worst = max(worst, time.monotonic() - begun)
+    for thread in threads:
+        thread.join()
+    same("removals", done, [200] * 12)
+    same("all gone", os.listdir(at("long")), [])
+    print(f"12 removals of 1,000 files: the slowest Stat meanwhile took {worst * 1000:.0f} ms")
+
+
 def test_get():
     data = bytes(range(256)) * 40
     make("g.bin", data)
@@ -956,6 +1041,7 @@ def test_signatures():
 
 
 TESTS = [test_stat, test_links, test_make_dir, test_list, test_many, test_move, test_remove,
+         test_odd_requests, test_names, test_long_calls,
          test_get, test_ranges, test_encoding, test_raw, test_gzip_body, test_multipart,
          test_metadata, test_cut_upload, test_no_space, test_compose, test_big, test_parallel,
          test_slow_clients, test_many_transfers,
