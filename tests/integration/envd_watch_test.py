@@ -27,7 +27,7 @@ OPERATIONS = int(os.environ.get("ENVD_STORM", "800"))  # of each process
 FACTOR = int(os.environ.get("SANDPIT_TIME_FACTOR", "1"))
 TOP = os.path.realpath(tempfile.mkdtemp(prefix="envd-watch-"))
 passed = failed = 0
-PORT = 0
+PORT = ENVD_PID = 0
 
 
 def check(what, ok, got=None):
@@ -354,15 +354,82 @@ def test_start_in_storm():
         follower.watch.close()
 
 
-TESTS = [test_storm, test_start_in_storm]
+def drain(rpc, watcher):
+    answer = rpc("GetWatcherEvents", watcherId=watcher)
+    return [(e["type"][len("EVENT_TYPE_"):], e["name"]) for e in answer.get("events", [])], answer
+
+
+def test_shared_folder():
+    """Watches of one folder share its kernel watch; each sees what happens after its own start."""
+    rpc, top = Rpc(), at("shared")
+    os.mkdir(top)
+    watchers, names = [], []
+    for i in range(40):  # more than there are inotify instances
+        watchers.append(rpc("CreateWatcher", path=top)["watcherId"])
+        names.append(f"n{i}")
+        os.mkdir(os.path.join(top, names[-1]))
+    os.mkdir(os.path.join(top, "end"))
+    for i, watcher in enumerate(watchers):
+        got = []
+        for _ in range(200 * FACTOR):
+            got += drain(rpc, watcher)[0]
+            if ("CREATE", "end") in got:
+                break
+            time.sleep(0.05)
+        if got != [("CREATE", n) for n in names[i:] + ["end"]]:
+            check(f"watch {i} of one folder", False, got)
+            break
+    else:
+        check("40 watches of one folder", True)
+    threads = os.listdir(f"/proc/{ENVD_PID}/task")
+    check("they share threads", len(threads) <= 12 + 4 + 8 + 2, len(threads))
+    for watcher in watchers[1:]:
+        rpc("RemoveWatcher", watcherId=watcher)
+    os.mkdir(os.path.join(top, "later"))
+    time.sleep(0.2 * FACTOR)
+    same("the last one still sees", drain(rpc, watchers[0])[0], [("CREATE", "later")])
+    os.rename(top, top + ".moved")
+    time.sleep(0.2 * FACTOR)
+    same("the folder's own end", drain(rpc, watchers[0])[0], [("RENAME", ".")])
+    rpc("RemoveWatcher", watcherId=watchers[0])
+
+
+def test_overflow():
+    """More than a polled watcher may keep: what came first is given, then the error, each time."""
+    rpc, top = Rpc(), at("overflow")
+    os.mkdir(top)
+    watcher = rpc("CreateWatcher", path=top)["watcherId"]
+    other = rpc("CreateWatcher", path=top)["watcherId"]
+    count, fetched = 0, 0
+    for _ in range(26):
+        for _ in range(1000):  # 225 bytes each
+            os.mkdir(os.path.join(top, f"{count:06}" + "n" * 200))
+            count += 1
+        time.sleep(0.01 * FACTOR)
+        fetched += len(drain(rpc, other)[0])
+    time.sleep(0.5 * FACTOR)
+    events, answer = drain(rpc, watcher)
+    check("what fits is kept", 15000 < len(events) < count, (len(events), str(answer)[:200]))
+    same("in order", [n[:6] for _, n in events[:15000]], [f"{i:06}" for i in range(15000)])
+    for _ in range(2):
+        error = rpc("GetWatcherEvents", watcherId=watcher).get("error", {})
+        same("then the overflow is told", (error.get("code"), error.get("message")),
+             ("internal", "watcher error: fsnotify: queue or buffer overflow"))
+    same("one that is fetched loses nothing", fetched + len(drain(rpc, other)[0]), count)
+    same("it can be removed", rpc("RemoveWatcher", watcherId=watcher), {})
+    rpc("RemoveWatcher", watcherId=other)
+
+
+TESTS = [test_storm, test_start_in_storm, test_shared_folder, test_overflow]
 
 
 def start_envd():
-    global PORT
+    global PORT, ENVD_PID
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         PORT = s.getsockname()[1]
     envd = subprocess.Popen([ENVD, "--listen", f"127.0.0.1:{PORT}", "--insecure"])
+    ENVD_PID = envd.pid
     for _ in range(200):
         try:
             socket.create_connection(("127.0.0.1", PORT)).close()
