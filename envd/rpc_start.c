@@ -29,10 +29,10 @@ static void worker_done(struct job *job)
 
     if (work->rc == RPC_AGAIN && !call->over) {
         work->bulk = true;
-        work->rc =
-            pool_submit(call->ex->server->bulk, &work->job, worker_run, worker_done, &work->err);
-        if (work->rc == 0)
-            return;
+        if (pool_submit(call->ex->server->bulk, &work->job, worker_run, worker_done, &work->err) ==
+            0)
+            return; /* WORK is the other thread's now */
+        work->rc = -1;
     }
     rpc_finish(call, call->response, work->rc < 0 ? &work->err : NULL);
     call_unref(call);

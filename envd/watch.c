@@ -152,11 +152,12 @@ static void on_news(struct loop_msg *msg);
 static void unlock_and_wake(void)
 {
     bool post = shared.news != NULL && !shared.posted;
+    struct loop *loop = shared.loop;
 
     shared.posted = shared.posted || post;
     pthread_mutex_unlock(&lock);
     if (post)
-        loop_post(shared.loop, &shared.msg, on_news);
+        loop_post(loop, &shared.msg, on_news);
 }
 
 void watch_set_armed(struct watch *watch)
