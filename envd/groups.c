@@ -34,6 +34,7 @@ static struct {
     size_t count;
 } groups[KINDS];
 static atomic_bool left_user;
+static bool freeze_asked;
 
 /* One "KIND=N" of LEN bytes. */
 static int take(const char *text, size_t len, struct err *err)
@@ -219,7 +220,13 @@ int groups_freeze(bool on, struct err *err)
     if (v2 ? write(groups[FREEZE].fds[0], number, 1) < 0
            : write(groups[FREEZER].fds[0], state, strlen(state)) < 0)
         return err_sys(err, errno, "cannot %s the sandbox's processes", on ? "freeze" : "thaw");
+    freeze_asked = on;
     return 0;
+}
+
+bool groups_freeze_asked(void)
+{
+    return freeze_asked;
 }
 
 enum groups_state groups_frozen(void)

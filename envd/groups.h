@@ -57,6 +57,8 @@ char *groups_read(enum groups_figure figure);
  * freezer.
  */
 int groups_freeze(bool on, struct err *err);
+/* Freezing was asked for last. What is started now would wait for the thaw. */
+bool groups_freeze_asked(void);
 enum groups_state { GROUPS_RUNNING, GROUPS_FREEZING, GROUPS_FROZEN };
 enum groups_state groups_frozen(void);
 

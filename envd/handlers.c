@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "envd/auth.h"
+#include "envd/groups.h"
 #include "envd/route.h"
 #include "server/base/mem.h"
 #include "server/base/str.h"
@@ -75,12 +76,14 @@ int handle_init(struct exchange *ex, struct err *err)
     http_set_header(ex, "X-Envd-Version", ENVD_VERSION);
     http_set_header(ex, "Cache-Control", "no-store");
     body = http_body(ex, &len);
-    json = json_parse_object(body, len, err);
+    json = len > 0 ? json_parse_object(body, len, err) : json_object();
     if (json == NULL)
         return -1;
     refusal = init_refusal(ex, json);
     if (refusal != NULL)
         return text(ex, 401, refusal);
+    if (groups_freeze_asked() && groups_freeze(false, err) < 0)
+        return -1;
     if (config_apply(json, false, err) < 0)
         return -1;
     set_clock(json);

@@ -36,17 +36,18 @@ static const struct route routes[] = {
 
     {"GET", "/health", ROUTE_OPEN, 0, handle_health, NULL, NULL},
     {"GET", "/envs", ROUTE_TOKEN_ONLY, 0, handle_envs, NULL, NULL},
+    {"GET", "/env", ROUTE_TOKEN_ONLY, 0, handle_envs, NULL, NULL},
     {"GET", "/metrics", ROUTE_TOKEN_ONLY, 0, handle_metrics, NULL, NULL},
     {"POST", "/init", ROUTE_OPEN, INIT_MAX_BYTES, handle_init, NULL, NULL},
     {"GET", "/files", ROUTE_FILES, 0, NULL, handle_files_get, NULL},
     {"POST", "/files", ROUTE_FILES, 0, NULL, handle_files_post, NULL},
     {"POST", "/files/compose", ROUTE_GUARDED, 0, NULL, handle_files_compose, NULL},
 
-    {"POST", "/freeze", ROUTE_PLATFORM, 0, NULL, NULL, NULL},
-    {"POST", "/unfreeze", ROUTE_PLATFORM, 0, NULL, NULL, NULL},
+    {"POST", "/freeze", ROUTE_PLATFORM, 0, handle_freeze, NULL, NULL},
+    {"POST", "/unfreeze", ROUTE_PLATFORM, 0, handle_unfreeze, NULL, NULL},
     {"POST", "/collapse", ROUTE_PLATFORM, 0, NULL, NULL, NULL},
-    {"POST", "/fsfreeze", ROUTE_PLATFORM, 0, NULL, NULL, NULL},
-    {"POST", "/fsthaw", ROUTE_PLATFORM, 0, NULL, NULL, NULL},
+    {"POST", "/fsfreeze", ROUTE_PLATFORM, 0, NULL, handle_fsfreeze, NULL},
+    {"POST", "/fsthaw", ROUTE_PLATFORM, 0, NULL, handle_fsthaw, NULL},
     {"POST", "/upgrade", ROUTE_PLATFORM, UPGRADE_MAX_BYTES, handle_upgrade, NULL, NULL},
 };
 

@@ -49,6 +49,10 @@ const struct route *route_find(const char *method, const char *path, int *status
 /* handlers.c */
 int handle_health(struct exchange *ex, struct err *err);
 int handle_envs(struct exchange *ex, struct err *err);
+int handle_freeze(struct exchange *ex, struct err *err);
+int handle_unfreeze(struct exchange *ex, struct err *err);
+int handle_fsfreeze(struct exchange *ex, struct err *err);
+int handle_fsthaw(struct exchange *ex, struct err *err);
 int handle_init(struct exchange *ex, struct err *err);
 
 /* upgrade.c */

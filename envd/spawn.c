@@ -262,6 +262,8 @@ pid_t spawn_run(const struct spawn *spawn, struct err *err)
     _cleanup_free_ char **script_argv = script_args(spawn->argv);
     pid_t pid;
 
+    if (groups_freeze_asked() && groups_frozen() != GROUPS_RUNNING)
+        return err_set(err, ERR_BUSY, "the processes of the sandbox are frozen");
     child.candidate_size = strlen(child.path) + strlen(spawn->argv[0]) + 3;
     child.candidate = candidate = mem_zalloc(child.candidate_size);
     child.script_argv = script_argv;

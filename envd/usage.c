@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "envd/groups.h"
 #include "server/base/fd.h"
 #include "server/base/mem.h"
 
@@ -228,6 +229,29 @@ static bool read_group_v1(int64_t machine, struct usage *out)
     return true;
 }
 
+/* The sandbox's own group, by the files that envd was given. CPU time is not always among them. */
+static bool read_granted(struct usage *out)
+{
+    _cleanup_free_ char *memory = groups_read(GROUPS_MEMORY);
+    _cleanup_free_ char *stat = groups_read(GROUPS_MEMORY_STAT);
+    _cleanup_free_ char *cpu = groups_read(GROUPS_CPU);
+    const char *at = memory, *cpu_at = cpu;
+    int64_t used, cache = 0;
+
+    if (memory == NULL || stat == NULL || !take_number(&at, &used))
+        return false;
+    if (cpu == NULL)
+        add_processes(out);
+    else if (!usage_field(cpu, "usage_usec", &out->cpu_us) && take_number(&cpu_at, &out->cpu_us))
+        out->cpu_us /= 1000; /* version 1 has nanoseconds */
+    if (!usage_field(stat, "total_cache", &cache))
+        usage_field(stat, "file", &cache);
+    out->cpu_age_us = own_age_us();
+    out->mem_cache_bytes = cache;
+    out->mem_used_bytes = used - cache;
+    return true;
+}
+
 void usage_read(int64_t cpu_count, int64_t memory_bytes, struct usage *out)
 {
     struct usage usage = {0};
@@ -235,7 +259,7 @@ void usage_read(int64_t cpu_count, int64_t memory_bytes, struct usage *out)
 
     read_machine(&usage);
     machine = usage.mem_total_bytes;
-    if (!read_group_v2(machine, &usage) && !read_group_v1(machine, &usage) &&
+    if (!read_granted(&usage) && !read_group_v2(machine, &usage) && !read_group_v1(machine, &usage) &&
         (cpu_count > 0 || memory_bytes > 0))
         add_processes(&usage);
     usage.cpu_count = cpu_count > 0 ? cpu_count : sysconf(_SC_NPROCESSORS_ONLN);

@@ -3,6 +3,7 @@
  *
  * Reads /proc and /sys only: short, never a disk. One thread (the loop).
  * Sources, the first that can tell:
+ *   files of the sandbox's control group that envd was given (groups.h);
  *   a control group with a memory limit, version 2 (/sys/fs/cgroup) or 1 (…/memory, …/cpuacct);
  *   limits given by the platform: the processes of this pid namespace are added up, CPU time of
  *   ended ones included as long as a living ancestor waited for them (pid 1 waits for orphans);

@@ -714,8 +714,8 @@ def test_protocol_errors(envd):
     same("not built", code(envd.unary("CreateWatcher", {"path": "/"},
                                       path="filesystem.Filesystem"))[0] in (200, 501), True)
     same("404", envd.request("GET", "/nothing")[::2], (404, b"404 page not found\n"))
-    same("501 names the path", json.loads(envd.request("POST", "/freeze")[2]), {
-        "code": 501, "message": "POST /freeze is not supported by this envd"})
+    same("501 names the path", json.loads(envd.request("POST", "/collapse")[2]), {
+        "code": 501, "message": "POST /collapse is not supported by this envd"})
 
 
 def raw(envd, data, timeout=5):

@@ -5,7 +5,9 @@ Each test does its worst inside a real sandbox; then envd must answer, run a com
 same process as before.
 """
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -227,20 +229,23 @@ class Init(unittest.TestCase):
 
 
 @unittest.skipUnless(os.path.isdir("/sys/fs/cgroup/memory"), "version 1 alone")
-class Upgrade(unittest.TestCase):
-    """An envd of our own, with groups of our own, in place of a sandbox: it can be upgraded."""
+class Alone(unittest.TestCase):
+    """An envd of our own, with groups of our own, in place of a sandbox."""
 
     traffic_port, kept = 0, []
 
     def setUp(self):
         self.group = f"init-test-{os.getpid()}"
-        self.folders = [f"/sys/fs/cgroup/{name}/{self.group}" for name in ("memory", "pids", "cpu")]
+        self.folders = [f"/sys/fs/cgroup/{name}/{self.group}" for name in ("memory", "pids", "cpu", "freezer")]
         for folder in self.folders:
             os.makedirs(f"{folder}/guest")
             self.addCleanup(os.rmdir, folder)
             self.addCleanup(os.rmdir, f"{folder}/guest")
         fds = {os.open(f"{folder}{at}/cgroup.procs", os.O_WRONLY): kind for folder in self.folders
                for at, kind in (("", "envd"), ("/guest", "user"))}  # fmt: skip
+        fds[os.open(f"{self.folders[3]}/guest/freezer.state", os.O_RDWR)] = "freezer"
+        fds[os.open(f"{self.folders[0]}/memory.usage_in_bytes", os.O_RDONLY)] = "memory"
+        fds[os.open(f"{self.folders[0]}/memory.stat", os.O_RDONLY)] = "memory-stat"
         self.envd = os.path.join(os.environ.get("SANDPIT_OUT", "build/release"), "envd")
         self.traffic_port = lib.free_ports(1)[0]
         self.process = subprocess.Popen(
@@ -261,11 +266,16 @@ class Upgrade(unittest.TestCase):
                 file.write("0")
 
     def end(self):
+        with open(f"{self.folders[3]}/guest/freezer.state", "w") as file:
+            file.write("THAWED")
         self.process.terminate()
         try:
             self.assertEqual(self.process.wait(20), 0)
         finally:
             self.process.kill()
+        for pid in self.members("/guest") - {str(os.getpid())}:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
         lib.wait_until("nobody is left in the groups", 10, lambda: not self.members("/guest"))
 
     def answers(self):
@@ -283,9 +293,47 @@ class Upgrade(unittest.TestCase):
 
     def assert_parted(self):
         text = self.box.sh("cat /proc/self/cgroup").text
-        self.assertEqual(text.count(f"/{self.group}/guest\n"), 3, text)
+        self.assertEqual(text.count(f"/{self.group}/guest\n"), 4, text)
         lib.wait_until("envd is outside", 5, lambda: self.members("") == {str(self.process.pid)})
         self.assertEqual(len(self.members("/guest")), 1, "the spawner")
+
+    def post(self, path):
+        return self.box.conn.request("POST", path, b"")
+
+    def test_freeze(self):
+        self.assert_parted()
+        pid = self.box.background("i=0; while :; do i=$((i + 1)); done")
+
+        def ticks():
+            with open(f"/proc/{pid}/stat") as file:
+                return file.read().split()[13]
+
+        reply = self.post("/freeze?maxWaitMs=5000")
+        self.assertEqual(reply.status, 200, reply.body)
+        self.assertEqual((reply.json["frozen"], reply.json["notFrozen"]), (1, 0))
+        before = ticks()
+        time.sleep(0.2)
+        self.assertEqual(ticks(), before)
+        self.assertIn("frozen", self.box.exec("/bin/true").error.message)
+        self.assertEqual(self.post("/freeze").status, 204)  # again
+        self.assertEqual(self.post("/freeze?maxWaitMs=0").json["preFrozen"], 1)
+        self.assertEqual(self.post("/unfreeze").status, 204)
+        lib.wait_until("it goes on", 5, lambda: ticks() != before)
+        self.assertEqual(self.post("/freeze?maxWaitMs=5000").status, 200)
+        self.assertEqual(self.post("/freeze?maxWaitMs=x").status, 400)
+        self.assertEqual(self.post("/init").status, 204)  # an empty body; thaws
+        self.assertEqual(self.box.sh(f"kill -9 {pid}; echo on").text, "on\n")
+
+    def test_metrics_are_the_groups(self):
+        self.box.sh("true")
+        used = self.box.conn.request("GET", "/metrics").json
+        with open(f"{self.folders[0]}/memory.usage_in_bytes") as file:
+            group = int(file.read())
+        self.assertLess(abs(used["mem_used"] + used["mem_cache"] - group), 4 * MIB, used)
+
+    def test_env_is_envs(self):
+        for path in ("/env", "/envs"):
+            self.assertEqual(self.box.conn.request("GET", path).json, {"E2B_SANDBOX": "true"})
 
     def test_groups_stay_as_they_are(self):
         self.assert_parted()
