@@ -35,6 +35,7 @@
 #define LISTEN_DEFAULT "0.0.0.0:49983"
 #define LISTEN_BACKLOG 1024
 #define RUN_DIR "/run/e2b"
+#define LOG_FILE_MAX_BYTES (1 << 20)
 
 struct options {
     const char *listen;
@@ -241,6 +242,25 @@ static int watch_signals(struct agent *agent, struct err *err)
     return loop_signals(agent->loop, &set, on_signal, agent, err);
 }
 
+/*
+ * The launcher leaves us /dev/null as standard error. A file in the sandbox it is then: what its
+ * processes make us say fills no log but their own.
+ */
+static void open_log(void)
+{
+    const int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+    struct err ignored = {0};
+    _cleanup_close_ int fd = -1;
+    struct stat st;
+
+    if (dir_make(RUN_DIR, 0755, &ignored) < 0)
+        return;
+    fd = open(RUN_DIR "/envd.log", flags, 0600);
+    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || dup2(fd, STDERR_FILENO) < 0)
+        return;
+    log_bound_file(LOG_FILE_MAX_BYTES);
+}
+
 static void write_mark(const char *name, const char *value)
 {
     const int flags = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW;
@@ -273,6 +293,8 @@ static int configure(const struct options *options, struct err *err)
 {
     int fd = options->config_fd;
 
+    if (options->init)
+        open_log();
     config_init(options->insecure);
     if (fd >= 0 && config_read_fd(fd, err) < 0)
         return -1;
@@ -300,6 +322,8 @@ static int resume(const struct options *options, struct err *err)
     if (options->rehearse)
         upgrade_print_ready();
     agent.init = resume.init;
+    if (resume.init)
+        log_bound_file(LOG_FILE_MAX_BYTES); /* standard error is still that file */
     agent.server = resume.server;
     upgrade_init(resume.init);
     resume_go_on(&resume);

@@ -259,7 +259,8 @@ void usage_read(int64_t cpu_count, int64_t memory_bytes, struct usage *out)
 
     read_machine(&usage);
     machine = usage.mem_total_bytes;
-    if (!read_granted(&usage) && !read_group_v2(machine, &usage) && !read_group_v1(machine, &usage) &&
+    if (!read_granted(&usage) && !read_group_v2(machine, &usage) &&
+        !read_group_v1(machine, &usage) &&
         (cpu_count > 0 || memory_bytes > 0))
         add_processes(&usage);
     usage.cpu_count = cpu_count > 0 ? cpu_count : sysconf(_SC_NPROCESSORS_ONLN);

@@ -16,6 +16,7 @@
 
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
 static _Atomic int min_level = LOG_INFO;
+static _Atomic size_t file_max_bytes; /* 0: no bound */
 
 void log_set_level(enum log_level level)
 {
@@ -36,6 +37,20 @@ int log_level_parse(const char *name, enum log_level *out)
 bool log_enabled(enum log_level level)
 {
     return (int)level >= atomic_load(&min_level);
+}
+
+void log_bound_file(size_t bytes)
+{
+    atomic_store(&file_max_bytes, bytes);
+}
+
+static void keep_bound(void)
+{
+    size_t max = atomic_load(&file_max_bytes);
+    off_t end = max > 0 ? lseek(STDERR_FILENO, 0, SEEK_END) : -1;
+
+    if (end > 0 && (size_t)end > max && ftruncate(STDERR_FILENO, 0) < 0)
+        atomic_store(&file_max_bytes, 0); /* no file: nothing to bound */
 }
 
 /* Append S as the inside of a JSON string; bytes that are not UTF-8 become '?'. */
@@ -105,6 +120,7 @@ void log_write(enum log_level level, const char *msg, ...)
     va_end(args);
     line[at++] = '}';
     line[at++] = '\n';
+    keep_bound();
     if (write(STDERR_FILENO, line, at) < 0)
         return; /* nobody reads the log: nowhere to say so */
 }

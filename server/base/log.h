@@ -8,6 +8,7 @@
 #define SANDPIT_BASE_LOG_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "server/base/err.h"
 
@@ -33,6 +34,9 @@ void log_write(enum log_level level, const char *msg, ...) __attribute__((sentin
 
 /* An err at LEVEL with its code, message and detail, and "sandbox_id" unless ID is NULL. */
 void log_err(enum log_level level, const char *msg, const char *id, const struct err *err);
+
+/* Standard error is a file that may have about BYTES: a line that finds more empties it first. */
+void log_bound_file(size_t bytes);
 
 /* A number as text in a buffer of this thread; good for 8 calls in one log line. */
 const char *log_num(long long value);

@@ -223,6 +223,11 @@ class Init(unittest.TestCase):
                 self.assertEqual(result.text, f"{i}\n", result)
         self.assert_alive()
 
+    def test_the_log_is_the_roots(self):
+        self.assertIn("envd serves", self.box.sh("cat /run/e2b/envd.log", user="root").text)
+        self.assertNotEqual(self.box.sh("cat /run/e2b/envd.log").exit_code, 0)
+        self.assertEqual(self.box.sh("stat -c %a /run/e2b/envd.log", user="root").text, "600\n")
+
     def test_oom_scores(self):
         self.assertEqual(self.box.sh("cat /proc/self/oom_score_adj").text, "100\n")
         self.assertEqual(self.box.sh("cat /proc/1/oom_score_adj", user="root").text, "0\n")
