@@ -1,5 +1,6 @@
 #include "envd/config.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -23,6 +24,7 @@ static struct settings *settings_new(void)
     settings->template_id = mem_strdup("");
     settings->default_user = mem_strdup("root");
     settings->default_workdir = mem_strdup("");
+    settings->events_ip = mem_strdup("");
     settings->replay_bytes = CONFIG_REPLAY_BYTES;
     settings->replay_total_bytes = CONFIG_REPLAY_TOTAL_BYTES;
     settings->user_envs = json_object();
@@ -41,6 +43,7 @@ static struct settings *settings_copy(const struct settings *from)
     copy->template_id = mem_strdup(from->template_id);
     copy->default_user = mem_strdup(from->default_user);
     copy->default_workdir = mem_strdup(from->default_workdir);
+    copy->events_ip = mem_strdup(from->events_ip);
     copy->user_envs = json_deep_copy(from->user_envs);
     copy->envs = NULL;
     return copy;
@@ -69,6 +72,7 @@ void settings_unref(struct settings *settings)
     free(settings->template_id);
     free(settings->default_user);
     free(settings->default_workdir);
+    free(settings->events_ip);
     json_decref(settings->user_envs);
     json_decref(settings->envs);
     free(settings);
@@ -95,6 +99,10 @@ static void merge_envs(struct settings *settings)
         json_put_str(settings->envs, "E2B_SANDBOX_ID", settings->sandbox_id);
     if (settings->template_id[0] != '\0')
         json_put_str(settings->envs, "E2B_TEMPLATE_ID", settings->template_id);
+    if (settings->events_ip[0] != '\0') {
+        _cleanup_free_ char *address = mem_asprintf("http://%s", settings->events_ip);
+        json_put_str(settings->envs, "E2B_EVENTS_ADDRESS", address);
+    }
 }
 
 void config_init(bool insecure)
@@ -176,10 +184,25 @@ static int apply_replay(struct settings *settings, const json_t *json, struct er
                         &settings->replay_total_bytes, err);
 }
 
+static int apply_events(struct settings *settings, const json_t *json, struct err *err)
+{
+    struct in_addr address;
+    const char *ip = "";
+
+    if (json_get_str(json, "hyperloopIP", &ip, err) < 0)
+        return -1;
+    if (ip[0] == '\0')
+        return 0;
+    if (inet_pton(AF_INET, ip, &address) != 1)
+        return err_set(err, ERR_INVALID, "hyperloopIP must be an IPv4 address");
+    replace(&settings->events_ip, ip);
+    return 0;
+}
+
 /* What the platform may ask for and is not there yet must not look done. */
 static int refuse_unbuilt(const json_t *json, struct err *err)
 {
-    static const char *const fields[] = {"volumeMounts", "caBundle", "hyperloopIP"};
+    static const char *const fields[] = {"volumeMounts", "caBundle"};
 
     for (size_t i = 0; i < array_size(fields); i++) {
         const json_t *value = json_object_get(json, fields[i]);
@@ -253,7 +276,8 @@ int config_apply(const json_t *json, bool trusted, struct err *err)
 
     if (refuse_unbuilt(json, err) < 0 || apply_timestamp(settings, json, &stale, err) < 0 ||
         apply_token(settings, json, err) < 0 || apply_envs(settings, json, err) < 0 ||
-        apply_defaults(settings, json, err) < 0 || apply_replay(settings, json, err) < 0)
+        apply_defaults(settings, json, err) < 0 || apply_events(settings, json, err) < 0 ||
+        apply_replay(settings, json, err) < 0)
         return -1;
     if (trusted && apply_identity(settings, json, err) < 0)
         return -1;
@@ -303,6 +327,7 @@ char *config_export(void)
     json_put(json, "envVars", json_deep_copy(settings->user_envs));
     json_put_str(json, "defaultUser", settings->default_user);
     json_put_str(json, "defaultWorkdir", settings->default_workdir);
+    json_put_str(json, "hyperloopIP", settings->events_ip);
     json_put_i64(json, "sandpitReplayBytes", settings->replay_bytes);
     json_put_i64(json, "sandpitReplayTotalBytes", settings->replay_total_bytes);
     export_identity(settings, json);

@@ -36,6 +36,7 @@ struct settings {
     char *template_id;          /* "" when unknown */
     char *default_user;         /* never NULL; "root" until told otherwise */
     char *default_workdir;      /* "" when unset */
+    char *events_ip;            /* of the platform's event service; "" when unset */
     int64_t cpu_count;          /* CPUs this sandbox may use; 0 when unknown */
     int64_t memory_total_bytes; /* its memory limit; 0 when unknown */
     int64_t replay_bytes;       /* kept of each output of a process: sandpitReplayBytes */

@@ -3,8 +3,11 @@
 #include <unistd.h>
 
 #include "envd/auth.h"
+#include "envd/exchange.h"
 #include "envd/groups.h"
+#include "envd/hosts.h"
 #include "envd/route.h"
+#include "server/base/log.h"
 #include "server/base/mem.h"
 #include "server/base/str.h"
 #include "server/base/time.h"
@@ -66,6 +69,42 @@ static void set_clock(const json_t *json)
     (void)clock_settime(CLOCK_REALTIME, &now); /* needs a privilege that sandboxes seldom have */
 }
 
+struct hosts_job {
+    struct job job;
+    char ip[64];
+};
+
+static void hosts_run(struct job *job)
+{
+    struct hosts_job *hosts = container_of(job, struct hosts_job, job);
+    struct err err = {0};
+
+    if (hosts_set_events("/etc/hosts", hosts->ip, &err) < 0)
+        log_err(LOG_WARN, "name of the event service", NULL, &err);
+}
+
+static void hosts_done(struct job *job)
+{
+    free(container_of(job, struct hosts_job, job));
+}
+
+/* Nobody waits for it; the variable in the environment is there at once. */
+static void name_events(struct exchange *ex, const json_t *json)
+{
+    const char *ip = json_string_value(json_object_get(json, "hyperloopIP"));
+    struct hosts_job *hosts;
+    struct err err = {0};
+
+    if (ip == NULL || ip[0] == '\0')
+        return;
+    hosts = mem_zalloc(sizeof(*hosts));
+    str_copy(hosts->ip, sizeof(hosts->ip), ip, strlen(ip));
+    if (pool_submit(ex->server->disk, &hosts->job, hosts_run, hosts_done, &err) == 0)
+        return;
+    log_err(LOG_WARN, "name of the event service", NULL, &err);
+    free(hosts);
+}
+
 /* envd-api section 7.3. */
 int handle_init(struct exchange *ex, struct err *err)
 {
@@ -87,6 +126,7 @@ int handle_init(struct exchange *ex, struct err *err)
     if (config_apply(json, false, err) < 0)
         return -1;
     set_clock(json);
+    name_events(ex, json);
     http_reply_empty(ex, 204);
     return 0;
 }
