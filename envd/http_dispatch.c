@@ -3,6 +3,7 @@
 #include "envd/auth.h"
 #include "envd/exchange.h"
 #include "envd/rpc_call.h"
+#include "envd/upgrade.h"
 #include "server/base/mem.h"
 #include "server/base/str.h"
 
@@ -156,6 +157,8 @@ static void start_route(struct exchange *ex)
         refuse_user(ex);
     else if (route->blocking != NULL)
         conn_start_blocking(ex);
+    else if (route->loop == handle_upgrade && !upgrade_begin(ex))
+        return;
     else if (route->loop != NULL)
         conn_start_body(ex, route->body_max_bytes);
     else

@@ -30,15 +30,18 @@ static int make_memfd(void)
     return fd;
 }
 
-int successor_new(const void *data, size_t len, struct err *err)
+int successor_new(struct err *err)
 {
-    _cleanup_close_ int fd = make_memfd();
+    int fd = make_memfd();
 
-    if (fd < 0 || fd_write_full(fd, data, len) < 0)
-        return err_sys(err, errno, "cannot keep the new envd in memory");
-    if (fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
-        return err_sys(err, errno, "cannot seal the new envd");
-    return steal_fd(&fd);
+    return fd >= 0 ? fd : err_sys(err, errno, "cannot keep the new envd in memory");
+}
+
+int successor_seal(int program, struct err *err)
+{
+    if (fcntl(program, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) == 0)
+        return 0;
+    return err_sys(err, errno, "cannot seal the new envd");
 }
 
 struct child {

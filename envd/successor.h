@@ -11,8 +11,9 @@
 
 #include "server/base/err.h"
 
-/* A memfd with the LEN bytes of an executable, sealed. -1 with *ERR. */
-int successor_new(const void *data, size_t len, struct err *err);
+/* A memfd to write an executable to, then to seal. -1 with *ERR. */
+int successor_new(struct err *err);
+int successor_seal(int program, struct err *err);
 
 struct successor_run {
     pid_t pid;

@@ -37,6 +37,7 @@ struct upgrade {
     struct exchange *ex;
     struct http_server *server;
     int program; /* memfd */
+    size_t len;  /* of it */
     struct successor_run run;
     struct loop_io output; /* of run */
     struct buf words;      /* what it said */
@@ -309,40 +310,93 @@ static int try_program(struct upgrade *upgrade, struct err *err)
     return 0;
 }
 
-/* ---- The request ---- */
+/* ---- The request: its body goes into the memfd as it comes ---- */
 
-static int refuse(struct exchange *ex, int status, const char *message)
+static void forget(struct upgrade *upgrade)
 {
+    fd_close(&upgrade->program);
+    buf_clear(&upgrade->words);
+    free(upgrade);
+    current = NULL;
+}
+
+/* The body is not wanted any more. */
+static void refuse_body(struct exchange *ex, int status, const char *message)
+{
+    ex->on_body = NULL;
+    ex->on_gone = NULL;
+    ex->owner = NULL;
+    forget(current);
     http_reply_error(ex, status, "%s", message);
-    return 0;
+}
+
+static void on_body(struct exchange *ex, const char *data, size_t len)
+{
+    struct upgrade *upgrade = ex->owner;
+
+    if (len > UPGRADE_MAX_BYTES - upgrade->len)
+        refuse_body(ex, 413, "the program is too large");
+    else if (fd_write_full(upgrade->program, data, len) < 0)
+        refuse_body(ex, 507, "there is no memory for the program");
+    else
+        upgrade->len += len;
+}
+
+static void on_gone(struct exchange *ex)
+{
+    ex->owner = NULL;
+    forget(current);
 }
 
 /* envd-api section 7.4. */
-int handle_upgrade(struct exchange *ex, struct err *err)
+bool upgrade_begin(struct exchange *ex)
 {
-    struct upgrade *upgrade;
-    const char *data;
-    size_t len;
+    struct err err = {0};
     int program;
 
-    data = http_body(ex, &len);
-    if (!http_settings(ex)->initialised)
-        return refuse(ex, 409, "envd not initialized");
-    if (current != NULL)
-        return refuse(ex, 409, "an upgrade is under way");
-    if (len < 4 || memcmp(data, "\177ELF", 4) != 0)
-        return refuse(ex, 400, "the body is no ELF program");
-    program = successor_new(data, len, err);
-    if (program < 0)
-        return -1;
-    buf_clear(&ex->body);
-    upgrade = current = mem_zalloc(sizeof(*upgrade));
+    if (!http_settings(ex)->initialised) {
+        http_reply_error(ex, 409, "envd not initialized");
+        return false;
+    }
+    if (current != NULL) {
+        http_reply_error(ex, 409, "an upgrade is under way");
+        return false;
+    }
+    program = successor_new(&err);
+    if (program < 0) {
+        http_reply_err(ex, &err);
+        return false;
+    }
+    current = mem_zalloc(sizeof(*current));
+    current->server = ex->server;
+    current->program = program;
+    current->run.pidfd = current->run.output = -1;
+    buf_init(&current->words, WORDS_MAX);
+    ex->owner = current;
+    ex->on_body = on_body;
+    ex->on_gone = on_gone;
+    return true;
+}
+
+static bool is_program(const struct upgrade *upgrade)
+{
+    char head[4];
+
+    return pread(upgrade->program, head, sizeof(head), 0) == (ssize_t)sizeof(head) &&
+           memcmp(head, "\177ELF", sizeof(head)) == 0;
+}
+
+int handle_upgrade(struct exchange *ex, struct err *err)
+{
+    struct upgrade *upgrade = ex->owner;
+
+    ex->owner = NULL;
+    ex->on_body = NULL;
+    ex->on_gone = NULL;
     upgrade->ex = exchange_ref(ex);
-    upgrade->server = ex->server;
-    upgrade->program = program;
-    upgrade->run.pidfd = upgrade->run.output = -1;
-    buf_init(&upgrade->words, WORDS_MAX);
-    if (try_program(upgrade, err) < 0)
+    if (!is_program(upgrade))
+        give_up(upgrade, 400, "the body is no ELF program");
+    else if (successor_seal(upgrade->program, err) < 0 || try_program(upgrade, err) < 0)
         give_up(upgrade, err->code == ERR_INVALID ? 400 : 500, "%s", err->msg);
     return 0;
 }

@@ -20,6 +20,10 @@
 /* INIT: we are pid 1 of the sandbox. Once. */
 void upgrade_init(bool init);
 
+/* The head of the request is there: false when it is answered, else its body is taken. */
+struct exchange;
+bool upgrade_begin(struct exchange *ex);
+
 /* `envd --handover-format`: the line by which a program says which states it reads. */
 void upgrade_print_format(void);
 /* The end of a rehearsal. */
