@@ -221,6 +221,8 @@ class Init(unittest.TestCase):
                 self.assertIn("temporarily unavailable", result.error.message)
             elif "killed" not in result.status:  # before its exec it looks like envd
                 self.assertEqual(result.text, f"{i}\n", result)
+        lib.wait_until("nobody kills any more", 60,
+                       lambda: not self.box.rpc("process.Process/List", {}).get("processes"))  # fmt: skip
         self.assert_alive()
 
     def test_the_log_is_the_roots(self):
