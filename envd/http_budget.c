@@ -102,6 +102,8 @@ void budget_take(struct exchange *ex, size_t bytes, bool held)
 {
     struct http_server *server = ex->server;
 
+    if (ex->route->rpc == NULL && ex->body.max > HTTP_BODIES_BYTES)
+        return; /* the platform's own: the program of an upgrade */
     if (bytes > HTTP_BODIES_BYTES)
         bytes = HTTP_BODIES_BYTES;
     if (bytes <= ex->reserved || grant(ex, bytes))
