@@ -231,24 +231,24 @@ class Model:
 
     def __init__(self, names=()):
         self.names = set(names)
-        self.moved = (None, set())  # unique part of the last name that went, what was below it
+        self.moved = (None, set())  # the next name of what went just now, what was below it
 
     def below(self, name):
         return {n for n in self.names if n == name or n.startswith(name + "/")}
 
     def apply(self, kind, name):
-        unique = name.rsplit("/", 1)[-1].split(".")[0]
-        was, below = self.moved
+        base = name.rsplit("/", 1)[-1]
+        follows, below = self.moved
         self.moved = (None, set())
         if kind == "CREATE":
             self.names.add(name)
-            if was == unique:  # a rename inside the tree is told by two events in a row
+            if base == follows:  # a rename inside the tree: two events in a row, one name further
                 self.names |= {name + rest for rest in below}
         elif kind in ("REMOVE", "RENAME"):
             gone = self.below(name)
             self.names -= gone
-            if kind == "RENAME":
-                self.moved = (unique, {n[len(name):] for n in gone})
+            if kind == "RENAME" and "." in base:
+                self.moved = (renamed(base), {n[len(name):] for n in gone})
 
 
 class Follower(threading.Thread):
@@ -420,7 +420,25 @@ def test_overflow():
     rpc("RemoveWatcher", watcherId=other)
 
 
-TESTS = [test_storm, test_start_in_storm, test_shared_folder, test_overflow]
+def test_slow_client():
+    """A client that does not read for a while gets every event once it does."""
+    top = at("slow")
+    os.mkdir(top)
+    watch = Stream(path=top)
+    for i in range(15000):
+        os.mkdir(os.path.join(top, f"{i:06}" + "s" * 200))
+        if i % 1000 == 0:
+            time.sleep(0.01 * FACTOR)
+    time.sleep(0.5 * FACTOR)
+    events = watch.events()
+    got = [next(events) for _ in range(15000)]
+    same("each of 15,000 events", [n[:6] for _, n in got], [f"{i:06}" for i in range(15000)])
+    os.mkdir(os.path.join(top, "end"))
+    same("and what happens then", next(events), ("CREATE", "end"))
+    watch.close()
+
+
+TESTS = [test_slow_client, test_storm, test_start_in_storm, test_shared_folder, test_overflow]
 
 
 def start_envd():
