@@ -241,13 +241,21 @@ static void unpark(struct watch_hub *hub)
     pthread_mutex_unlock(&hub->lock);
 }
 
+/* How long to sleep: not while events that were read ahead still wait. */
+static int sleep_ms(const struct watch_hub *hub)
+{
+    if (hub->done_bytes < hub->read_bytes)
+        return 0;
+    return hub->retry_count > 0 ? RETRY_MS : -1;
+}
+
 /* Until there are events or commands; while it is parked, commands alone. */
 static void wait_for_work(struct watch_hub *hub)
 {
     struct pollfd pfds[2] = {{.fd = hub->wake_fd, .events = POLLIN},
                              {.fd = hub->fd, .events = POLLIN}};
     bool parked = park(hub);
-    int wait_ms = !parked && hub->retry_count > 0 ? RETRY_MS : -1;
+    int wait_ms = parked ? -1 : sleep_ms(hub);
     eventfd_t ignored;
 
     if (poll(pfds, parked ? 1 : 2, wait_ms) > 0 && pfds[0].revents != 0)

@@ -121,7 +121,7 @@ class Polled:
             time.sleep(0.02)
 
     def close(self):
-        self.rpc("RemoveWatcher", watcherId=self.id)
+        Rpc()("RemoveWatcher", watcherId=self.id)  # a follower's thread may be using the other one
 
 
 # ---- The storm: a name's part before "." is unique, what follows changes with each rename ----
