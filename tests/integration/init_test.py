@@ -87,14 +87,14 @@ class Init(unittest.TestCase):
 
     def test_a_hog_is_killed_and_not_envd(self):
         for user in ("user", "root"):
-            result = self.box.sh("exec python3 -c 'x = bytearray(8 << 30)'", user=user)
+            result = self.box.sh("exec python3 -c 'x = bytearray(1500 << 20)'", user=user)
             self.assertEqual(result.exit_code, -1, result)
             self.assertIn("killed", result.status)
             self.assert_alive()
 
     def test_a_hog_that_protects_itself_is_killed_and_not_envd(self):
         script = "echo 0 >/proc/self/oom_score_adj; sudo -n true; exec sudo -n python3 -c "
-        result = self.box.sh(script + "'x = bytearray(8 << 30)'")
+        result = self.box.sh(script + "'x = bytearray(1500 << 20)'")
         self.assertNotEqual(result.exit_code, 0, result)
         self.assert_alive()
 
