@@ -121,7 +121,7 @@ int handle_unfreeze(struct exchange *ex, struct err *err)
     return 0;
 }
 
-/* Freezing twice and thawing what is not frozen are fine. */
+/* Worker thread. Freezing twice and thawing what is not frozen are fine. */
 static int freeze_root(struct exchange *ex, unsigned long request, int fine, struct err *err)
 {
     _cleanup_close_ int fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -137,8 +137,7 @@ static int freeze_root(struct exchange *ex, unsigned long request, int fine, str
         return err_sys(err, errno, "cannot freeze or thaw the file system of /");
     }
     http_set_header(ex, "Cache-Control", "no-store");
-    http_reply_empty(ex, 204);
-    return 0;
+    return http_send(ex, 204, NULL, "", 0, err);
 }
 
 int handle_fsfreeze(struct exchange *ex, struct err *err)
