@@ -89,7 +89,7 @@ void http_reply_err(struct exchange *ex, const struct err *err);
 
 #define HTTP_AGAIN (-2) /* neither done nor failed: return it */
 
-/* Something of ours is used up for the moment: returns HTTP_AGAIN. The state is as after http_keep. */
+/* Something of ours is used up for the moment: returns HTTP_AGAIN. State: as after http_keep. */
 int http_later(struct exchange *ex);
 
 /* What the handler kept at an earlier call of this request; NULL at the first. */

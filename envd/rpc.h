@@ -68,7 +68,7 @@ struct rpc_method {
     const ProtobufCMessageDescriptor *request;
     const ProtobufCMessageDescriptor *response;
     rpc_unary_fn unary; /* RPC_UNARY, RPC_WORKER */
-    /* RPC_WORKER: tried first, on the loop. 1: answered, 0: it might block, so `unary` is called. */
+    /* RPC_WORKER: tried first, on the loop. 1: answered, 0: it might block, so call `unary`. */
     int (*quick)(struct rpc_call *call, const ProtobufCMessage *request,
                  ProtobufCMessage **response);
     rpc_start_fn start; /* RPC_DEFERRED, RPC_STREAM; each message of RPC_CLIENT_STREAM */

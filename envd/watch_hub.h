@@ -1,10 +1,10 @@
 /*
  * envd/watch_hub.h - an inotify instance and the thread that reads it, for many watches.
  *
- * There are at most WATCH_HUBS of them (the kernel allows a user 128), made when they are needed and
- * ended with their last watch. A watch goes to the one with the fewest, so a few watches have one
- * each and the overflow of a busy folder does not touch the others. Watches that may lie on network
- * mounts, where a call can hang, have instances of their own.
+ * There are at most WATCH_HUBS of them (the kernel allows a user 128), made when they are needed
+ * and ended with their last watch. A watch goes to the one with the fewest, so a few watches have
+ * one each and the overflow of a busy folder does not touch the others. Watches that may lie on
+ * network mounts, where a call can hang, have instances of their own.
  * Source: inotify(7).
  */
 #ifndef SANDPIT_ENVD_WATCH_HUB_H

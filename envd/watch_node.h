@@ -3,9 +3,9 @@
  * watches it, and what each watch calls it.
  *
  * The kernel has one watch descriptor for a folder, however often it is added. So a descriptor (a
- * struct watch_inode) has a list of nodes, one for each place of a watch where it is seen. The nodes
- * of a watch are a tree, like the folders: a rename moves one node, whatever is below it, and a path
- * is put together from the names on the way up.
+ * struct watch_inode) has a list of nodes, one for each place of a watch where it is seen. The
+ * nodes of a watch are a tree, like the folders: a rename moves one node, whatever is below it, and
+ * a path is put together from the names on the way up.
  *
  * Plain tables without system calls; belongs to the instance's thread.
  */
@@ -87,7 +87,7 @@ void watch_node_drop(struct watch_index *index, struct watch_node *node);
 void watch_index_reap(struct watch_index *index);
 bool watch_node_is_below(const struct watch_node *node, const struct watch_node *above);
 
-/* Append the path of NODE below the watched folder; nothing for that folder itself. -1: too long. */
+/* Append the path of NODE below the watched folder; nothing for the folder itself. -1: too long. */
 int watch_node_path(const struct watch_node *node, struct buf *out);
 
 /* NAME in NODE has been reported. False when it had been already. */

@@ -143,8 +143,8 @@ static int open_node(struct watch_hub *hub, const struct watch_node *node)
 }
 
 /*
- * A folder could not be opened, read or watched for ERRNUM. That it is gone is fine, its events tell.
- * So is one that root may not enter (a FUSE mount of somebody else): nothing can be known of it.
+ * A folder could not be opened, read or watched for ERRNUM. That it is gone is fine, its events
+ * tell. So is one that root may not enter (a FUSE mount of somebody else): nothing is known of it.
  */
 static int cannot(const struct watch *watch, const char *name, int errnum, struct err *err)
 {

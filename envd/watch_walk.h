@@ -18,7 +18,7 @@ int watch_walk_root(struct watch *watch, struct err *err);
 
 /*
  * Follow the folder NAME in PARENT's, and all below it; REPORT what is there as created. A folder
- * that is gone by now is fine; one that cannot be reached by its path is noted for watch_walk_retry.
+ * that is gone by now is fine; one out of reach of its path is noted for watch_walk_retry.
  * -1 with *ERR when something cannot be watched for want of memory, watches or descriptors.
  */
 int watch_walk_below(struct watch_node *parent, const char *name, bool report, struct err *err);

@@ -3,8 +3,8 @@
  *
  * One thread, one sandbox after the other: those that run and whose envd is another build than ours
  * are asked to upgrade in place (POST /upgrade, docs/internals/envd-handover.md). A failure leaves
- * the sandbox as it was; it is tried ENVD_UPGRADE_TRIES times, ENVD_UPGRADE_EVERY_MS apart. One that
- * is paused is looked at again when it runs.
+ * the sandbox as it was; it is tried ENVD_UPGRADE_TRIES times, ENVD_UPGRADE_EVERY_MS apart. One
+ * that is paused is looked at again when it runs.
  */
 #ifndef SANDPIT_ENVD_UPGRADE_H
 #define SANDPIT_ENVD_UPGRADE_H
