@@ -124,7 +124,8 @@ $(OUT)/obj/%.o: %.c build.mk
 $(call obj,$(SRC_envd)): | $(PROTO_H)
 
 # .incbin is no #include: -MMD does not see it
-$(OUT)/obj/server/api/openapi.o: openapi/platform.yaml
+$(OUT)/obj/server/api/openapi.o: openapi/platform.yaml openapi/envd.yaml
+$(OUT)/obj/tests/unit/envd/openapi_test.o: openapi/envd.yaml
 
 $(OUT)/gen/%.pb-c.c $(OUT)/gen/%.pb-c.h &: %.proto
 	@mkdir -p $(@D)

@@ -13,7 +13,10 @@
         "POST", path, ROUTE_GUARDED, 0, NULL, NULL, method                                         \
     }
 
-/* Every route there is. A row without a handler is part of envd's contract and not built. */
+/*
+ * Every route there is. A row without a handler is part of envd's contract and not built.
+ * openapi/envd.yaml describes the same operations; tests/unit/envd/openapi_test.c compares.
+ */
 static const struct route routes[] = {
     RPC("/process.Process/List", &rpc_process_list),
     RPC("/process.Process/Start", &rpc_process_start),
@@ -56,6 +59,11 @@ static bool is_method(const struct route *route, const char *method)
 {
     return str_eq(route->method, method) ||
            (route->rpc != NULL && route->rpc->idempotent && str_eq(method, "GET"));
+}
+
+const struct route *route_at(size_t at)
+{
+    return at < array_size(routes) ? &routes[at] : NULL;
 }
 
 const struct route *route_find(const char *method, const char *path, int *status, char *allow)

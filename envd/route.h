@@ -44,6 +44,9 @@ struct route {
 #define ROUTE_ALLOW_SIZE 64
 const struct route *route_find(const char *method, const char *path, int *status, char *allow);
 
+/* Row AT of the table, or NULL after the last: for the test that compares it with envd.yaml. */
+const struct route *route_at(size_t at);
+
 /* ---- Handlers by file. A row of route.c names one as soon as its file has it. ---- */
 
 /* handlers.c */

@@ -34,6 +34,7 @@ int template_alias(struct request *req, struct err *err);
 /* health.c */
 int api_health(struct request *req, struct err *err);
 int api_spec(struct request *req, struct err *err);
+int api_spec_envd(struct request *req, struct err *err);
 
 /* ops.c */
 int ops_live(struct request *req, struct err *err);
@@ -63,7 +64,8 @@ extern const size_t api_route_count;
 extern const struct route ops_routes[];
 extern const size_t ops_route_count;
 
-/* openapi.c: openapi/platform.yaml as it was when this was built. */
+/* openapi.c: openapi/platform.yaml and envd.yaml as they were when this was built. */
 const char *openapi_text(size_t *len);
+const char *openapi_envd_text(size_t *len);
 
 #endif

@@ -71,3 +71,13 @@ int api_spec(struct request *req, struct err *err)
     reply_bytes(request_reply(req), 200, "application/json", text, len);
     return 0;
 }
+
+int api_spec_envd(struct request *req, struct err *err)
+{
+    size_t len;
+    const char *text = openapi_envd_text(&len);
+
+    (void)err;
+    reply_bytes(request_reply(req), 200, "application/json", text, len);
+    return 0;
+}

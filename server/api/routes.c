@@ -13,6 +13,7 @@
 const struct route api_routes[] = {
     {"GET", "/health", SCOPE_NONE, api_health},
     {"GET", "/openapi.json", SCOPE_NONE, api_spec},
+    {"GET", "/openapi-envd.json", SCOPE_NONE, api_spec_envd},
 
     /* sandboxes */
     {"GET", "/sandboxes", READ, sandboxes_list_v1},

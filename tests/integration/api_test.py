@@ -586,6 +586,12 @@ def test_every_unbuilt_route_says_so():
     assert count > 40, count
 
 
+def test_envd_is_described_too():
+    spec = call("GET", "/openapi-envd.json", key=None)
+    assert spec.status == 200 and spec.headers["Content-Type"].startswith("application/json")
+    assert "/files" in spec.json["paths"] and "/process.Process/Start" in spec.json["paths"]
+
+
 def test_unknown_paths_and_methods():
     check_error(call("GET", "/nothing/here"), 404)
     answer = call("PUT", "/v2/sandboxes", {})
