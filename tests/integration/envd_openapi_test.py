@@ -213,13 +213,21 @@ def lose_sys_admin():
 
 
 class EnvdOpenapi(unittest.TestCase):
-    def start(self, **options):
+    def start(self, *flags, **options):
         self.port = lib.free_ports(1)[0]
-        proc = subprocess.Popen([ENVD, "--listen", f"127.0.0.1:{self.port}", "--insecure"],
+        proc = subprocess.Popen([ENVD, "--listen", f"127.0.0.1:{self.port}", *flags],
                                 stderr=subprocess.DEVNULL, **options)
         self.addCleanup(self.stop, proc)
         lib.wait_until("envd", 20 * lib.time_factor(), self.listens)
         return proc
+
+    def start_harmless(self, *flags, **options):
+        """One that cannot freeze the file system of this machine, whatever it is asked."""
+        root = os.getuid() == 0
+        proc = self.start(*flags, preexec_fn=lose_sys_admin if root else None, **options)
+        with open(f"/proc/{proc.pid}/status") as status:
+            mask = next(int(line.split()[1], 16) for line in status if line.startswith("CapEff:"))
+        self.assertEqual(mask >> CAP_SYS_ADMIN & 1, 0)
 
     def stop(self, proc):
         proc.send_signal(signal.SIGTERM)
@@ -244,7 +252,7 @@ class EnvdOpenapi(unittest.TestCase):
         return operation["operationId"]
 
     def test_answers_are_as_the_file_says(self):
-        self.start()
+        self.start("--insecure")
         with tempfile.TemporaryDirectory() as folder:
             called = {self.call(*call) for call in calls(folder)}
         described = {operation["operationId"] for path in SPEC["paths"].values()
@@ -254,15 +262,27 @@ class EnvdOpenapi(unittest.TestCase):
     def test_without_the_privilege_no_file_system_is_frozen(self):
         if os.getuid() != 0:
             self.skipTest("needs root, to have a privilege that it can lose")
-        proc = self.start(preexec_fn=lose_sys_admin)
-        with open(f"/proc/{proc.pid}/status") as status:
-            mask = next(int(line.split()[1], 16) for line in status if line.startswith("CapEff:"))
-        self.assertEqual(mask >> CAP_SYS_ADMIN & 1, 0)
+        self.start_harmless("--insecure")
         for path in "/fsfreeze", "/fsthaw":
             self.call("POST", path, None, {}, 501)
 
+    def test_who_may_call_is_as_the_file_says(self):
+        for config, closed in (
+                ({"jwtKey": "01" * 32}, {"guarded", "files", "platform", "own"}),
+                ({"accessToken": "x"}, {"guarded", "files", "platform", "own", "token"})):
+            read, write = os.pipe()
+            os.write(write, json.dumps(config).encode())
+            os.close(write)
+            self.start_harmless("--config-fd", str(read), pass_fds=[read])
+            os.close(read)
+            for path, methods in SPEC["paths"].items():
+                for method, operation in methods.items():
+                    refused = operation["x-sandpit-auth"] in closed
+                    status = 401 if refused else 204 if path == "/health" else 200
+                    self.call(method.upper(), path + "?path=/etc/passwd", None, {}, status)
+
     def test_what_is_not_described_is_not_there(self):
-        self.start()
+        self.start("--insecure")
         conn = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         with contextlib.closing(conn):
             for method, path, wanted in (("GET", "/nothing", 404), ("PUT", "/files", 405),

@@ -65,7 +65,7 @@ static void says(json_t *op, const char *key, const char *want)
 static const char *auth_of(const struct route *route)
 {
     static const char *const names[] = {
-        [ROUTE_GUARDED] = "guarded", [ROUTE_TOKEN_ONLY] = "token",    [ROUTE_OPEN] = "open",
+        [ROUTE_GUARDED] = "guarded", [ROUTE_TOKEN_ONLY] = "token",  [ROUTE_OPEN] = "open",
         [ROUTE_FILES] = "files",     [ROUTE_PLATFORM] = "platform",
     };
 
