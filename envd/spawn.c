@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -97,6 +98,13 @@ static void oom_first(void)
     close(fd);
 }
 
+/* The engine may have given envd a better one, which also gets the child as far as its exec. */
+static void give_up_priority(void)
+{
+    if (getpriority(PRIO_PROCESS, 0) < 0)
+        setpriority(PRIO_PROCESS, 0, 0);
+}
+
 /* Descriptors 0, 1 and 2. None of the sources is below 3 (main keeps those taken). */
 static int place_stdio(const struct spawn *spawn)
 {
@@ -123,6 +131,7 @@ static const char *dress(const struct spawn *spawn)
     if (chdir(spawn->cwd) < 0)
         return "chdir";
     reset_signals();
+    give_up_priority();
     return NULL;
 }
 

@@ -16,11 +16,13 @@
 #include "envd/clone.h"
 #include "envd/groups.h"
 #include "server/base/mem.h"
+#include "server/base/time.h"
 
 #define STACK_BYTES (64 << 10)
 #define END_WAIT_MS 1000
 #define NUDGE_MS 50   /* then what somebody may have stopped is told to go on … */
-#define NUDGES_MAX 40 /* … and at last is ended */
+#define NUDGES_MAX 30 /* … and at last is ended */
+#define REST_MS 2000  /* after that nothing is started, so that the loop gets to all else */
 
 enum turn { TURN_IDLE, TURN_ASKED, TURN_DONE };
 
@@ -167,7 +169,8 @@ static void nudge(bool end)
         kill(spawner, SIGKILL);
 }
 
-static void wait_done(void)
+/* Returns whether it went without ending anything. */
+static bool wait_done(void)
 {
     static const struct timespec timeout = {.tv_nsec = NUDGE_MS * 1000000L};
     enum turn turn;
@@ -177,12 +180,19 @@ static void wait_done(void)
         if (futex(&shared.turn, FUTEX_WAIT_PRIVATE, turn, &timeout) < 0 && errno == ETIMEDOUT)
             nudge(++nudges >= NUDGES_MAX);
     }
+    return nudges < NUDGES_MAX;
 }
 
 pid_t spawner_clone(int (*fn)(void *arg), void *stack, void *arg)
 {
+    static int64_t rests_until_mono_ms;
+
     if (!groups_divided())
         return clone(fn, stack, CLONE_VM | CLONE_VFORK | SIGCHLD, arg);
+    if (time_mono_ms() < rests_until_mono_ms) {
+        errno = EAGAIN;
+        return -1;
+    }
     if (!shared.kept && start_keeper() < 0)
         return -1;
     shared.fn = fn;
@@ -191,7 +201,8 @@ pid_t spawner_clone(int (*fn)(void *arg), void *stack, void *arg)
     atomic_store(&shared.child, 0);
     atomic_store(&shared.bound, 1);
     turn_to(TURN_ASKED);
-    wait_done();
+    if (!wait_done())
+        rests_until_mono_ms = time_mono_ms() + REST_MS;
     atomic_store(&shared.turn, TURN_IDLE);
     groups_leave_user();
     errno = shared.errnum;

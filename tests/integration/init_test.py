@@ -234,6 +234,13 @@ class Init(unittest.TestCase):
         self.assertEqual(self.box.sh("cat /proc/self/oom_score_adj").text, "100\n")
         self.assertEqual(self.box.sh("cat /proc/1/oom_score_adj", user="root").text, "0\n")
 
+    def test_priority_is_envds_alone(self):
+        stat = self.box.sh("cat /proc/1/stat").text
+        self.assertEqual(stat[stat.rindex(")") :].split()[19 - 2], "-20")
+        for user in ("user", "root"):
+            self.assertEqual(self.box.sh("nice", user=user).text, "0\n")
+            self.assertEqual(self.box.sh("nice -n -5 nice", user=user).text, "0\n", "not again")
+
 
 @unittest.skipUnless(os.path.isdir("/sys/fs/cgroup/memory"), "version 1 alone")
 class Alone(unittest.TestCase):
