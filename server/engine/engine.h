@@ -71,6 +71,11 @@ struct engine_ops {
     /* Loop thread. CB is called exactly once, later, on LOOP. IPV6: connect to [::1]. */
     void (*dial)(struct engine *engine, struct loop *loop, const char *id, uint16_t port, bool ipv6,
                  engine_dial_fn cb, void *ctx);
+    /*
+     * Loop thread, never blocks. NULL, or dial to 127.0.0.1 without waiting: a socket as dial's
+     * answer, or -1: ask with dial. Sandbox and server share a machine then.
+     */
+    int (*dial_now)(struct engine *engine, const char *id, uint16_t port);
     /* Worker. Switch egress. */
     int (*set_internet)(struct engine *engine, const char *id, bool on, struct err *err);
     /* Worker. Stop and go on, memory kept. */

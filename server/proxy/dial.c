@@ -1,5 +1,6 @@
 #include "server/proxy/dial.h"
 
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "server/base/fd.h"
@@ -13,16 +14,18 @@ static const uint16_t pauses_ms[] = {20, 40, 80, 160, 320, 380};
 /* The engine calls back exactly once, maybe after the client has gone. */
 struct dial_call {
     struct forward *fwd; /* NULL when nobody waits any more */
-    struct loop *loop;
 };
 
 static void start(struct forward *fwd);
+static void connecting(struct forward *fwd, int fd);
 
 static void on_pause_end(struct timer *timer)
 {
     struct forward *fwd = container_of(timer, struct forward, dial.timer);
 
     start(fwd);
+    if (fwd->dial.phase == DIAL_CONNECTED)
+        forward_advance(fwd);
 }
 
 /* Even attempts go to 127.0.0.1, odd ones to [::1] at once after it. */
@@ -60,7 +63,6 @@ static void on_dialled(void *ctx, int fd, const struct err *err)
 {
     struct dial_call *call = ctx;
     struct forward *fwd = call->fwd;
-    struct loop *loop = call->loop;
 
     free(call);
     if (fwd == NULL) {
@@ -69,11 +71,9 @@ static void on_dialled(void *ctx, int fd, const struct err *err)
     }
     fwd->dial.call = NULL;
     if (fd >= 0) {
-        fwd->dial.phase = DIAL_CONNECTING;
-        fwd->dial.sock =
-            h2o_evloop_socket_create(loop_h2o(loop), fd, H2O_SOCKET_FLAG_IS_CONNECTING);
-        fwd->dial.sock->data = fwd;
-        h2o_socket_notify_write(fwd->dial.sock, on_connected);
+        connecting(fwd, fd);
+        if (fwd->dial.phase == DIAL_CONNECTED)
+            forward_advance(fwd);
         return;
     }
     if (err->code == ERR_NOT_FOUND) {
@@ -85,16 +85,50 @@ static void on_dialled(void *ctx, int fd, const struct err *err)
     forward_advance(fwd);
 }
 
+/* FD's connect has begun; over loopback it has mostly ended too. */
+static void connecting(struct forward *fwd, int fd)
+{
+    struct sockaddr_storage peer;
+    socklen_t len = sizeof(peer);
+    bool done = getpeername(fd, (struct sockaddr *)&peer, &len) == 0;
+
+    fwd->dial.phase = done ? DIAL_CONNECTED : DIAL_CONNECTING;
+    fwd->dial.sock = h2o_evloop_socket_create(loop_h2o(fwd->proxy->loop), fd,
+                                              done ? 0 : H2O_SOCKET_FLAG_IS_CONNECTING);
+    fwd->dial.sock->data = fwd;
+    if (!done)
+        h2o_socket_notify_write(fwd->dial.sock, on_connected);
+}
+
+/* Without waiting, where the engine can. */
+static bool start_now(struct forward *fwd, struct engine *engine)
+{
+    bool ipv6 = fwd->dial.attempt % 2 != 0;
+    int fd = -1;
+
+    if (!ipv6 && engine->ops->dial_now != NULL)
+        fd = engine->ops->dial_now(engine, fwd->id, fwd->port);
+    if (fd < 0)
+        return false;
+    fwd->dial.local = true;
+    connecting(fwd, fd);
+    return true;
+}
+
+/* Ends in phase CALLING, CONNECTING or CONNECTED. */
 static void start(struct forward *fwd)
 {
     struct engine *engine = lifecycle_engine(fwd->proxy->config.lifecycle);
-    struct dial_call *call = mem_zalloc(sizeof(*call));
+    struct dial_call *call;
 
+    fwd->dial.local = false;
+    if (start_now(fwd, engine))
+        return;
+    call = mem_zalloc(sizeof(*call));
     call->fwd = fwd;
-    call->loop = fwd->proxy->loop;
     fwd->dial.phase = DIAL_CALLING;
     fwd->dial.call = call;
-    engine->ops->dial(engine, call->loop, fwd->id, fwd->port, fwd->dial.attempt % 2 != 0,
+    engine->ops->dial(engine, fwd->proxy->loop, fwd->id, fwd->port, fwd->dial.attempt % 2 != 0,
                       on_dialled, call);
 }
 
@@ -117,7 +151,10 @@ static enum step connected(struct forward *fwd)
 {
     fwd->upstream = fwd->dial.sock;
     fwd->dial.sock = NULL;
-    sock_prepare(fwd->upstream, fwd);
+    if (fwd->dial.local)
+        sock_prepare_local(fwd->upstream, fwd);
+    else
+        sock_prepare(fwd->upstream, fwd);
     fwd->reused = false;
     return STEP_NEXT;
 }
@@ -132,7 +169,7 @@ enum step dial_run(struct forward *fwd, struct err *err)
         if (from_pool(fwd))
             return STEP_NEXT;
         start(fwd);
-        return STEP_WAIT;
+        return fwd->dial.phase == DIAL_CONNECTED ? connected(fwd) : STEP_WAIT;
     case DIAL_CONNECTED:
         return connected(fwd);
     case DIAL_NO_SANDBOX:

@@ -26,6 +26,7 @@ enum dial_phase {
 struct dial {
     enum dial_phase phase;
     unsigned attempt;
+    bool local;                   /* the peer is on this machine */
     struct dial_call *call;       /* not answered yet; outlives the forward */
     struct st_h2o_socket_t *sock; /* connecting, or connected and not yet taken */
     struct timer timer;           /* of the pause */

@@ -41,6 +41,13 @@ void sock_prepare(h2o_socket_t *sock, void *data)
     sock->data = data;
 }
 
+void sock_prepare_local(h2o_socket_t *sock, void *data)
+{
+    set_option(h2o_socket_get_fd(sock), IPPROTO_TCP, TCP_NODELAY, 1);
+    h2o_socket_dont_read(sock, 1);
+    sock->data = data;
+}
+
 void sock_release(h2o_socket_t *sock)
 {
     h2o_socket_read_stop(sock);

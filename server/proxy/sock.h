@@ -23,6 +23,8 @@ enum sock_read { SOCK_DATA, SOCK_EOF, SOCK_FAILED };
 
 /* Before the first read: no delay, TCP keep-alive, notify-only reading. DATA is for callbacks. */
 void sock_prepare(h2o_socket_t *sock, void *data);
+/* The same for a peer on this machine, whose end never goes unnoticed: without TCP keep-alive. */
+void sock_prepare_local(h2o_socket_t *sock, void *data);
 /* Undo notify-only reading, for another owner. */
 void sock_release(h2o_socket_t *sock);
 /*

@@ -275,6 +275,12 @@ server {{
         proxy_set_header Host $http_host; proxy_buffering off;
     }}
 }}
+server {{
+    listen 127.0.0.1:{fresh};
+    location / {{
+        proxy_pass http://127.0.0.1:{backend}; proxy_set_header Host $http_host; proxy_buffering off;
+    }}
+}}
 """
 SMALL, LARGE_MB = b"x" * 128, 16
 
@@ -323,7 +329,7 @@ def wrk(port, path, host, connections):
 def proxy_rates(server, table):
     box = backend_inside(server)
     host = box.host(BACKEND_PORT)
-    backend, proxy = lib.free_ports(2)
+    backend, proxy, fresh = lib.free_ports(3)
     with tempfile.TemporaryDirectory(prefix="sandpit-bench-") as folder:
         os.chmod(folder, 0o755)
         os.makedirs(os.path.join(folder, "b/www"))
@@ -332,13 +338,13 @@ def proxy_rates(server, table):
         with open(os.path.join(folder, "b/www/large"), "wb") as file:
             file.write(os.urandom(1 << 20) * LARGE_MB)
         with nginx(os.path.join(folder, "b"), BACKEND.format(port=backend, folder=folder + "/b")), \
-             nginx(os.path.join(folder, "p"), PROXY.format(port=proxy, backend=backend)):  # fmt: skip
+             nginx(os.path.join(folder, "p"), PROXY.format(port=proxy, fresh=fresh, backend=backend)):  # fmt: skip
             time.sleep(0.5)
             for connections in (1, 32):
                 ours = wrk(server.traffic_port, "small", host, connections)
-                theirs = wrk(proxy, "small", host, connections)
-                table.add(f"proxy, 128-byte replies, {connections} connection(s)", Rate(ours, "/s"),
-                          "nginx", Rate(theirs, "/s"))  # fmt: skip
+                for name, port in (("nginx, new connection each", fresh), ("nginx, kept", proxy)):
+                    table.add(f"proxy, 128-byte replies, {connections} connection(s)",
+                              Rate(ours, "/s"), name, Rate(wrk(port, "small", host, connections), "/s"))  # fmt: skip
             ours = wrk(server.traffic_port, "large", host, 2) * LARGE_MB
             theirs = wrk(proxy, "large", host, 2) * LARGE_MB
             table.add(f"proxy, {LARGE_MB} MiB replies, 2 connections", Rate(ours, "MiB/s"), "nginx",

@@ -14,15 +14,19 @@
 #include "server/base/fd.h"
 #include "server/base/log.h"
 #include "server/base/mem.h"
+#include "server/base/time.h"
+#include "server/engine/local/stock.h"
 
 #define BUCKETS 256 /* a power of two */
+#define SWEEP_MS 1000
 
 /* Something asked and not yet answered. */
 struct call {
     uint64_t serial;
     struct call *next; /* in its bucket */
+    /* FDS (-1 where there is none) are the callee's. */
     void (*answered)(struct client *client, struct call *call, const struct launcher_reply *reply,
-                     int fd, const struct err *err);
+                     int fds[PACKET_FDS_MAX], const struct err *err);
     client_item_fn item;
     void *item_ctx;
 };
@@ -39,6 +43,9 @@ struct client {
     pthread_t thread;
     int sock;
     int wake; /* eventfd: there is something to send, or to stop for */
+    struct stock stock;
+    bool stocked; /* reader thread: the stock wants to be looked at from time to time */
+    int64_t swept_mono_ms;
     pthread_mutex_t lock;
     /* under the lock */
     struct call *buckets[BUCKETS];
@@ -141,16 +148,24 @@ static void drop_queue(struct client *client)
     client->queue_tail = &client->queue;
 }
 
-/* One packet from the launcher; FD is what came with it. */
-static void handle(struct client *client, const struct launcher_reply *reply, int fd)
+static void close_all(int fds[PACKET_FDS_MAX])
+{
+    for (int i = 0; i < PACKET_FDS_MAX; i++)
+        fd_close(&fds[i]);
+}
+
+/* One packet from the launcher; FDS are what came with it. */
+static void handle(struct client *client, const struct launcher_reply *reply,
+                   int fds[PACKET_FDS_MAX])
 {
     struct call *call = NULL;
     struct err err = {0};
 
     if (reply->event == LAUNCHER_EXIT) {
+        stock_drop(&client->stock, reply->id);
         if (client->engine->on_exit != NULL)
             client->engine->on_exit(client->engine->on_exit_ctx, reply->id);
-        fd_close(&fd);
+        close_all(fds);
         return;
     }
     pthread_mutex_lock(&client->lock);
@@ -167,10 +182,10 @@ static void handle(struct client *client, const struct launcher_reply *reply, in
         call->item(call->item_ctx, reply);
     } else if (call != NULL && reply->event == LAUNCHER_DONE) {
         int rc = reply_result(reply, &err);
-        call->answered(client, call, reply, fd, rc < 0 ? &err : NULL);
-        return; /* FD belongs to the callee */
+        call->answered(client, call, reply, fds, rc < 0 ? &err : NULL);
+        return;
     }
-    fd_close(&fd);
+    close_all(fds);
 }
 
 /* Returns 0, or -1 when the launcher is gone. */
@@ -178,21 +193,24 @@ static int receive_all(struct client *client)
 {
     for (;;) {
         struct launcher_reply reply;
-        int fd = -1, count = 0;
-        ssize_t n =
-            packet_receive(client->sock, &reply, sizeof(reply), &fd, 1, &count, MSG_DONTWAIT);
+        int fds[PACKET_FDS_MAX], count = 0;
+        ssize_t n = packet_receive(client->sock, &reply, sizeof(reply), fds, PACKET_FDS_MAX, &count,
+                                   MSG_DONTWAIT);
+
+        while (count < PACKET_FDS_MAX)
+            fds[count++] = -1;
         if (n < 0 && errno == EAGAIN)
             return 0;
         if (n < 0 && errno == EMSGSIZE)
-            n = sizeof(reply); /* its descriptor did not fit into this process: dials notice */
+            n = sizeof(reply); /* its descriptors did not fit into this process: dials notice */
         if (n <= 0)
             return -1;
         if (n != (ssize_t)sizeof(reply) || reply.magic != LAUNCHER_MAGIC) {
-            fd_close(&fd);
+            close_all(fds);
             return -1;
         }
         reply.id[sizeof(reply.id) - 1] = '\0';
-        handle(client, &reply, fd);
+        handle(client, &reply, fds);
     }
 }
 
@@ -200,19 +218,33 @@ static int receive_all(struct client *client)
 static void fail_all(struct client *client)
 {
     struct launcher_reply none = {0};
+    int fds[PACKET_FDS_MAX];
     struct err err = {0};
     struct call *call;
 
+    memset(fds, -1, sizeof(fds));
     refuse_dead(&err);
     pthread_mutex_lock(&client->lock);
     client->dead = true;
     drop_queue(client);
     while ((call = take_any(client)) != NULL) {
         pthread_mutex_unlock(&client->lock);
-        call->answered(client, call, &none, -1, &err);
+        call->answered(client, call, &none, fds, &err);
         pthread_mutex_lock(&client->lock);
     }
     pthread_mutex_unlock(&client->lock);
+}
+
+/* Milliseconds until the stock is to be looked at, -1 for never. */
+static int sweep(struct client *client)
+{
+    int64_t now = time_mono_ms();
+
+    if (client->stocked && now - client->swept_mono_ms >= SWEEP_MS) {
+        client->stocked = stock_sweep(&client->stock, now);
+        client->swept_mono_ms = now;
+    }
+    return client->stocked ? SWEEP_MS : -1;
 }
 
 /* Wait for the socket or the eventfd. Returns false when it is time to end. */
@@ -231,7 +263,7 @@ static bool turn(struct client *client)
     pthread_mutex_unlock(&client->lock);
     if (stop)
         return false;
-    if (poll(polls, 2, -1) < 0)
+    if (poll(polls, 2, sweep(client)) < 0)
         return errno == EINTR;
     if ((polls[1].revents & POLLIN) != 0 && read(client->wake, &count, sizeof(count)) < 0 &&
         errno != EAGAIN)
@@ -265,9 +297,11 @@ int client_new(int sock, struct engine *engine, struct client **out, struct err 
     client->queue_tail = &client->queue;
     client->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     pthread_mutex_init(&client->lock, NULL);
+    stock_init(&client->stock);
     errnum = client->wake < 0 ? errno : pthread_create(&client->thread, NULL, reader_run, client);
     if (errnum != 0) {
         fd_close(&client->wake);
+        stock_clear(&client->stock);
         pthread_mutex_destroy(&client->lock);
         free(client);
         return err_sys(err, errnum, "cannot start the launcher's reader");
@@ -283,6 +317,7 @@ void client_free(struct client *client)
     pthread_mutex_unlock(&client->lock);
     wake(client);
     pthread_join(client->thread, NULL);
+    stock_clear(&client->stock);
     fd_close(&client->sock);
     fd_close(&client->wake);
     pthread_mutex_destroy(&client->lock);
@@ -300,12 +335,13 @@ struct blocking {
 };
 
 static void blocking_answered(struct client *client, struct call *call,
-                              const struct launcher_reply *reply, int fd, const struct err *err)
+                              const struct launcher_reply *reply, int fds[PACKET_FDS_MAX],
+                              const struct err *err)
 {
     struct blocking *blocking = container_of(call, struct blocking, call);
 
     (void)client;
-    fd_close(&fd);
+    close_all(fds);
     pthread_mutex_lock(&blocking->lock);
     blocking->reply = *reply;
     if (err != NULL)
@@ -348,6 +384,7 @@ struct dial {
     struct loop *loop;
     engine_dial_fn cb;
     void *ctx;
+    char id[SANDBOX_ID_SIZE];
     uint16_t port;
     bool ipv6;
     int fd;
@@ -363,49 +400,58 @@ static void dial_deliver(struct loop_msg *msg)
 }
 
 /* Begin to connect to the sandbox's loopback. Over it, a refusal comes at once. */
-static int dial_connect(const struct dial *dial, int fd, struct err *err)
+static int connect_inside(int fd, uint16_t port, bool ipv6, struct err *err)
 {
     struct sockaddr_in v4 = {
         .sin_family = AF_INET,
-        .sin_port = htons(dial->port),
+        .sin_port = htons(port),
         .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
     };
     struct sockaddr_in6 v6 = {
         .sin6_family = AF_INET6,
-        .sin6_port = htons(dial->port),
+        .sin6_port = htons(port),
         .sin6_addr = IN6ADDR_LOOPBACK_INIT,
     };
-    int rc = dial->ipv6 ? connect(fd, (struct sockaddr *)&v6, sizeof(v6))
-                        : connect(fd, (struct sockaddr *)&v4, sizeof(v4));
+    int rc = ipv6 ? connect(fd, (struct sockaddr *)&v6, sizeof(v6))
+                  : connect(fd, (struct sockaddr *)&v4, sizeof(v4));
 
     if (rc == 0 || errno == EINPROGRESS)
         return 0;
     if (errno == ECONNREFUSED)
-        return err_set(err, ERR_CONFLICT, "nothing listens on port %u", dial->port);
-    return err_sys(err, errno, "cannot connect to port %u", dial->port);
+        return err_set(err, ERR_CONFLICT, "nothing listens on port %u", port);
+    return err_sys(err, errno, "cannot connect to port %u", port);
 }
 
+/* What the first of FDS is for; the others wait for the next dials. */
 static void dial_answered(struct client *client, struct call *call,
-                          const struct launcher_reply *reply, int fd, const struct err *err)
+                          const struct launcher_reply *reply, int fds[PACKET_FDS_MAX],
+                          const struct err *err)
 {
     struct dial *dial = container_of(call, struct dial, call);
+    size_t more = 0;
 
-    (void)client;
     (void)reply;
+    client->stocked = true;
+    while (more + 1 < PACKET_FDS_MAX && fds[more + 1] >= 0)
+        more++;
+    if (more > 0)
+        stock_put(&client->stock, dial->id, fds + 1, more);
     if (err != NULL)
         dial->err = *err;
-    else if (fd < 0)
+    else if (fds[0] < 0)
         err_set(&dial->err, ERR_INTERNAL, "the launcher sent no socket");
-    else if (dial_connect(dial, fd, &dial->err) == 0)
-        dial->fd = steal_fd(&fd);
-    fd_close(&fd);
+    else if (connect_inside(fds[0], dial->port, dial->ipv6, &dial->err) == 0)
+        dial->fd = steal_fd(&fds[0]);
+    if (fds[0] < 0 && dial->fd < 0)
+        stock_drop(&client->stock, dial->id); /* gone, or no room here: ask for one next time */
+    fd_close(&fds[0]);
     loop_post(dial->loop, &dial->msg);
 }
 
 void client_dial(struct client *client, struct loop *loop, const char *id, uint16_t port, bool ipv6,
                  engine_dial_fn cb, void *ctx)
 {
-    struct launcher_request request = {.op = LAUNCHER_DIAL, .ipv6 = ipv6};
+    struct launcher_request request = {.op = LAUNCHER_DIAL, .ipv6 = ipv6, .sockets = 1};
     struct dial *dial = mem_zalloc(sizeof(*dial));
     size_t len = strnlen(id, SANDBOX_ID_SIZE);
 
@@ -423,6 +469,24 @@ void client_dial(struct client *client, struct loop *loop, const char *id, uint1
         return;
     }
     memcpy(request.id, id, len);
+    memcpy(dial->id, id, len);
+    if (!ipv6)
+        request.sockets = (uint8_t)stock_want(&client->stock, id, time_mono_ms());
     if (submit(client, &dial->call, &request, -1, &dial->err) < 0)
         loop_post(loop, &dial->msg);
+}
+
+int client_dial_now(struct client *client, const char *id, uint16_t port)
+{
+    _cleanup_close_ int fd = stock_take(&client->stock, id, time_mono_ms());
+    struct err ignored = {0};
+
+    if (fd < 0 || connect_inside(fd, port, false, &ignored) < 0)
+        return -1;
+    return steal_fd(&fd);
+}
+
+void client_forget(struct client *client, const char *id)
+{
+    stock_drop(&client->stock, id);
 }

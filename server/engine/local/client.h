@@ -28,5 +28,9 @@ int client_call(struct client *client, struct launcher_request *request, int fd,
 /* engine.h dial. Never blocks. */
 void client_dial(struct client *client, struct loop *loop, const char *id, uint16_t port, bool ipv6,
                  engine_dial_fn cb, void *ctx);
+/* engine.h dial_now. */
+int client_dial_now(struct client *client, const char *id, uint16_t port);
+/* Sandbox ID has ended: nothing of it is kept. */
+void client_forget(struct client *client, const char *id);
 
 #endif

@@ -59,6 +59,15 @@ void launcher_send(struct launcher *launcher, const struct launcher_reply *reply
         launcher->stopping = true;
 }
 
+void launcher_send_sockets(struct launcher *launcher, uint64_t serial, const int *socks, int count)
+{
+    struct launcher_reply reply;
+
+    reply_init(&reply, serial, NULL);
+    if (packet_send(launcher->server.fd, &reply, sizeof(reply), socks, count, 0) < 0)
+        launcher->stopping = true;
+}
+
 void launcher_answer(struct launcher *launcher, uint64_t serial, const struct box *box, int fd,
                      const struct err *err)
 {

@@ -123,6 +123,8 @@ void launcher_unwatch(struct launcher *launcher, struct source *source);
 void launcher_answer(struct launcher *launcher, uint64_t serial, const struct box *box, int fd,
                      const struct err *err);
 void launcher_send(struct launcher *launcher, const struct launcher_reply *reply, int fd);
+/* The answer to a DIAL: COUNT sockets, still the caller's. */
+void launcher_send_sockets(struct launcher *launcher, uint64_t serial, const int *socks, int count);
 
 /* requests.c */
 void requests_ready(struct launcher *launcher, struct source *source);

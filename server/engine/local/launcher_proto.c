@@ -74,9 +74,12 @@ int request_check(const struct launcher_request *request, size_t len, int fd_cou
     if (fd_count != shapes[request->op].fds)
         return err_set(err, ERR_INVALID, "operation %u came with %d descriptors", request->op,
                        fd_count);
-    if (request->internet > 1 || request->ipv6 > 1 || request->zero[0] != 0 ||
-        request->zero[1] != 0)
+    if (request->internet > 1 || request->ipv6 > 1 || request->zero != 0)
         return err_set(err, ERR_INVALID, "a flag is neither 0 nor 1");
+    if ((request->op == LAUNCHER_DIAL) != (request->sockets > 0) ||
+        request->sockets > PACKET_FDS_MAX)
+        return err_set(err, ERR_INVALID, "operation %u with %u sockets", request->op,
+                       request->sockets);
     if (!text_ok(request->id, sizeof(request->id), "", !shapes[request->op].id))
         return err_set(err, ERR_INVALID, "Invalid sandbox ID");
     if (shapes[request->op].spec)

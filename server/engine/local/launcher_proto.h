@@ -16,7 +16,7 @@
 #include "server/base/err.h"
 #include "server/model/sandbox.h"
 
-#define LAUNCHER_MAGIC 0x53504c31u /* "SPL1": changes with the layout */
+#define LAUNCHER_MAGIC 0x53504c32u /* "SPL2": changes with the layout */
 
 #define LAUNCHER_CPU_MAX 1024
 #define LAUNCHER_MEMORY_MIN_MB 16
@@ -47,11 +47,12 @@ struct launcher_request {
     uint32_t pids_max;                  /* CREATE */
     uint8_t internet;                   /* CREATE, INTERNET: 0 or 1 */
     uint8_t ipv6;                       /* DIAL: 0 or 1 */
-    uint8_t zero[2];
+    uint8_t sockets;                    /* DIAL: how many, 1..PACKET_FDS_MAX */
+    uint8_t zero;
 };
 
 enum launcher_event {
-    LAUNCHER_DONE = 1, /* the answer to SERIAL; for DIAL with the socket */
+    LAUNCHER_DONE = 1, /* the answer to SERIAL; for DIAL with at least one socket */
     LAUNCHER_ITEM,     /* one sandbox of LIST, before its DONE */
     LAUNCHER_EXIT,     /* ID's init has ended; SERIAL is 0 */
 };
@@ -86,7 +87,7 @@ int reply_result(const struct launcher_reply *reply, struct err *err);
  * Send LEN bytes as one packet with FDS (FD_COUNT, at most PACKET_FDS_MAX). FLAGS as for sendmsg;
  * MSG_NOSIGNAL is added. Returns 0, or -1 with errno.
  */
-#define PACKET_FDS_MAX 4
+#define PACKET_FDS_MAX 16
 int packet_send(int sock, const void *data, size_t len, const int *fds, int fd_count, int flags);
 /*
  * Receive one packet of at most SIZE bytes and up to FD_MAX descriptors (all close-on-exec; more

@@ -90,8 +90,11 @@ static int local_create(struct engine *engine, const struct engine_spec *spec,
 
 static int local_destroy(struct engine *engine, const char *id, const char *data, struct err *err)
 {
+    int rc = simple_call(engine, LAUNCHER_DESTROY, id, NULL, err);
+
     (void)data;
-    return simple_call(engine, LAUNCHER_DESTROY, id, NULL, err);
+    client_forget(client_of(engine), id); /* after it: no dial's answer comes later than this one */
+    return rc;
 }
 
 static int local_adopt(struct engine *engine, const char *id, const char *data, struct err *err)
@@ -137,6 +140,11 @@ static void local_dial(struct engine *engine, struct loop *loop, const char *id,
     client_dial(client_of(engine), loop, id, port, ipv6, cb, ctx);
 }
 
+static int local_dial_now(struct engine *engine, const char *id, uint16_t port)
+{
+    return client_dial_now(client_of(engine), id, port);
+}
+
 static int local_set_internet(struct engine *engine, const char *id, bool on, struct err *err)
 {
     struct launcher_request request;
@@ -172,6 +180,7 @@ static const struct engine_ops local_ops = {
     .adopt = local_adopt,
     .list = local_list,
     .dial = local_dial,
+    .dial_now = local_dial_now,
     .set_internet = local_set_internet,
     .freeze = local_freeze,
     .thaw = local_thaw,

@@ -59,18 +59,19 @@ int netns_new(uint32_t root_id, uint16_t port, struct err *err)
     return listen_on(port, err);
 }
 
-int netns_socket(int fd, int home, bool ipv6, struct err *err)
+int netns_sockets(int fd, int home, bool ipv6, int *socks, int count, struct err *err)
 {
-    _cleanup_close_ int sock = -1;
-    int errnum;
+    const int type = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
+    int made = 0, errnum = 0;
 
     if (setns(fd, CLONE_NEWNET) < 0)
         return err_sys(err, errno, "cannot enter the sandbox's network namespace");
-    sock = socket(ipv6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    while (made < count && (socks[made] = socket(ipv6 ? AF_INET6 : AF_INET, type, 0)) >= 0)
+        made++;
     errnum = errno;
     if (setns(home, CLONE_NEWNET) < 0)
         abort(); /* never go on in the wrong namespace */
-    if (sock < 0)
+    if (made == 0)
         return err_sys(err, errnum, "cannot open a socket in the sandbox");
-    return steal_fd(&sock);
+    return made;
 }

@@ -20,9 +20,9 @@
 int netns_new(uint32_t root_id, uint16_t port, struct err *err);
 
 /*
- * A TCP socket inside the namespace that FD names (a nsfs file or a pidfd); the caller is back in
- * HOME afterwards. Non-blocking. Returns it or -1.
+ * COUNT TCP sockets into SOCKS, inside the namespace that FD names (a nsfs file or a pidfd); the
+ * caller is back in HOME afterwards. Non-blocking. Returns how many there are, 1 at least, or -1.
  */
-int netns_socket(int fd, int home, bool ipv6, struct err *err);
+int netns_sockets(int fd, int home, bool ipv6, int *socks, int count, struct err *err);
 
 #endif

@@ -113,12 +113,15 @@ static int on_list(struct launcher *launcher, struct call *call, struct err *err
 
 static int on_dial(struct launcher *launcher, struct call *call, struct err *err)
 {
-    _cleanup_close_ int sock =
-        netns_socket(call->box->init.fd, launcher->ctx.host_netns, call->request->ipv6 != 0, err);
+    int socks[PACKET_FDS_MAX];
+    int count = netns_sockets(call->box->init.fd, launcher->ctx.host_netns,
+                              call->request->ipv6 != 0, socks, call->request->sockets, err);
 
-    if (sock < 0)
+    if (count < 0)
         return -1;
-    launcher_answer(launcher, call->request->serial, NULL, sock, NULL);
+    launcher_send_sockets(launcher, call->request->serial, socks, count);
+    for (int i = 0; i < count; i++)
+        fd_close(&socks[i]);
     return 0;
 }
 

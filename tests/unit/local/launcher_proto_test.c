@@ -46,6 +46,7 @@ static void every_operation_has_a_well_formed_request(void **state)
     assert_int_equal(verdict(&create, 1), 0);
     for (uint32_t op = LAUNCHER_DESTROY; op < LAUNCHER_OP_COUNT; op++) {
         struct launcher_request request = {.magic = LAUNCHER_MAGIC, .op = op, .id = "a"};
+        request.sockets = op == LAUNCHER_DIAL;
         if (op == LAUNCHER_LIST)
             request.id[0] = '\0';
         assert_int_equal(verdict(&request, 0), 0);
@@ -95,7 +96,8 @@ static void numbers_outside_their_range_are_refused(void **state)
     REFUSES(pids_max, LAUNCHER_PIDS_MAX + 1);
     REFUSES(internet, 2);
     REFUSES(ipv6, 255);
-    REFUSES(zero[1], 1);
+    REFUSES(zero, 1);
+    REFUSES(sockets, 1);
     REFUSES(template_id[0], '\n');
     REFUSES(template_id[0], '\0');
 #undef REFUSES
