@@ -28,6 +28,7 @@ static struct settings *settings_new(void)
     settings->replay_bytes = CONFIG_REPLAY_BYTES;
     settings->replay_total_bytes = CONFIG_REPLAY_TOTAL_BYTES;
     settings->user_envs = json_object();
+    settings->mounted = json_object();
     settings->envs = json_object();
     return settings;
 }
@@ -45,6 +46,7 @@ static struct settings *settings_copy(const struct settings *from)
     copy->default_workdir = mem_strdup(from->default_workdir);
     copy->events_ip = mem_strdup(from->events_ip);
     copy->user_envs = json_deep_copy(from->user_envs);
+    copy->mounted = json_deep_copy(from->mounted);
     copy->envs = NULL;
     return copy;
 }
@@ -74,6 +76,7 @@ void settings_unref(struct settings *settings)
     free(settings->default_workdir);
     free(settings->events_ip);
     json_decref(settings->user_envs);
+    json_decref(settings->mounted);
     json_decref(settings->envs);
     free(settings);
 }
@@ -199,20 +202,17 @@ static int apply_events(struct settings *settings, const json_t *json, struct er
     return 0;
 }
 
-/* What the platform may ask for and is not there yet must not look done. */
-static int refuse_unbuilt(const json_t *json, struct err *err)
+/* From the envd before this one. */
+static int apply_mounted(struct settings *settings, const json_t *json, struct err *err)
 {
-    static const char *const fields[] = {"volumeMounts", "caBundle"};
+    json_t *mounted = NULL;
 
-    for (size_t i = 0; i < array_size(fields); i++) {
-        const json_t *value = json_object_get(json, fields[i]);
-
-        if (value == NULL || json_is_null(value) ||
-            (json_is_array(value) && json_array_size(value) == 0) ||
-            (json_is_string(value) && json_string_length(value) == 0))
-            continue;
-        return err_set(err, ERR_INVALID, "field '%s' is not supported by this envd", fields[i]);
-    }
+    if (json_get_str_map(json, "sandpitMounted", &mounted, err) < 0)
+        return -1;
+    if (mounted == NULL)
+        return 0;
+    json_decref(settings->mounted);
+    settings->mounted = json_deep_copy(mounted);
     return 0;
 }
 
@@ -268,25 +268,46 @@ static int apply_timestamp(struct settings *settings, const json_t *json, bool *
     return 0;
 }
 
-int config_apply(const json_t *json, bool trusted, struct err *err)
+int config_apply(const json_t *json, bool trusted, bool *stale_out, struct err *err)
 {
     _cleanup_settings_ struct settings *old = settings_get();
     _cleanup_settings_ struct settings *settings = settings_copy(old);
     bool stale = false;
 
-    if (refuse_unbuilt(json, err) < 0 || apply_timestamp(settings, json, &stale, err) < 0 ||
-        apply_token(settings, json, err) < 0 || apply_envs(settings, json, err) < 0 ||
-        apply_defaults(settings, json, err) < 0 || apply_events(settings, json, err) < 0 ||
-        apply_replay(settings, json, err) < 0)
+    if (apply_timestamp(settings, json, &stale, err) < 0 || apply_token(settings, json, err) < 0 ||
+        apply_envs(settings, json, err) < 0 || apply_defaults(settings, json, err) < 0 ||
+        apply_events(settings, json, err) < 0 || apply_replay(settings, json, err) < 0)
         return -1;
-    if (trusted && apply_identity(settings, json, err) < 0)
+    if (trusted &&
+        (apply_identity(settings, json, err) < 0 || apply_mounted(settings, json, err) < 0))
         return -1;
+    if (stale_out != NULL)
+        *stale_out = stale;
     if (stale)
         return 0;
     settings->initialised = true;
     merge_envs(settings);
     publish(steal_ptr(&settings));
     return 0;
+}
+
+bool config_is_mounted(const char *path, const char *lifecycle_id)
+{
+    const json_t *found = json_object_get(current->mounted, path);
+
+    return found != NULL && str_eq(json_string_value(found), lifecycle_id);
+}
+
+void config_set_mounted(const char *path, const char *lifecycle_id)
+{
+    _cleanup_settings_ struct settings *settings = settings_copy(current);
+
+    if (lifecycle_id != NULL)
+        json_put_str(settings->mounted, path, lifecycle_id);
+    else
+        json_object_del(settings->mounted, path);
+    merge_envs(settings);
+    publish(steal_ptr(&settings));
 }
 
 static void export_identity(const struct settings *settings, json_t *json)
@@ -325,6 +346,7 @@ char *config_export(void)
     if (settings->access_token != NULL)
         json_put_str(json, "accessToken", settings->access_token);
     json_put(json, "envVars", json_deep_copy(settings->user_envs));
+    json_put(json, "sandpitMounted", json_deep_copy(settings->mounted));
     json_put_str(json, "defaultUser", settings->default_user);
     json_put_str(json, "defaultWorkdir", settings->default_workdir);
     json_put_str(json, "hyperloopIP", settings->events_ip);
@@ -368,5 +390,5 @@ int config_read_fd(int fd, struct err *err)
     if (text.data != NULL)
         secret_wipe(text.data, text.cap);
     buf_clear(&text);
-    return json != NULL ? config_apply(json, true, err) : -1;
+    return json != NULL ? config_apply(json, true, NULL, err) : -1;
 }

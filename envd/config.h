@@ -48,6 +48,7 @@ struct settings {
     json_t *envs;
     /* Private to config.c. */
     json_t *user_envs;
+    json_t *mounted; /* path to the lifecycle that a volume was mounted there for */
     bool has_timestamp;
     int64_t timestamp_ms;
     uint32_t timestamp_nanos;
@@ -73,9 +74,14 @@ static inline void cleanup_settings(struct settings **settings)
  * Apply a JSON document with the fields of POST /init and, from the launcher only (TRUSTED), also
  * jwtKey, sandboxID, templateID, cpuCount and memoryTotalBytes. Loop thread. All or nothing: on -1
  * (ERR_INVALID, ERR_UNSUPPORTED) the current settings stay. A timestamp that is not newer than the
- * last one leaves everything as it is and returns 0.
+ * last one leaves everything as it is and returns 0, with *STALE (may be NULL) set.
  */
-int config_apply(const json_t *json, bool trusted, struct err *err);
+int config_apply(const json_t *json, bool trusted, bool *stale, struct err *err);
+
+/* A volume is mounted at PATH for the lifecycle LIFECYCLE_ID. Loop thread. */
+bool config_is_mounted(const char *path, const char *lifecycle_id);
+/* From now on that is so; LIFECYCLE_ID NULL: none is. Loop thread. */
+void config_set_mounted(const char *path, const char *lifecycle_id);
 
 /* The current settings as a document that config_apply takes, trusted. Secret: wipe it. */
 char *config_export(void);

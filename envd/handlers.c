@@ -6,6 +6,7 @@
 #include "envd/exchange.h"
 #include "envd/groups.h"
 #include "envd/hosts.h"
+#include "envd/init_work.h"
 #include "envd/route.h"
 #include "server/base/log.h"
 #include "server/base/mem.h"
@@ -108,8 +109,10 @@ static void name_events(struct exchange *ex, const json_t *json)
 /* envd-api section 7.3. */
 int handle_init(struct exchange *ex, struct err *err)
 {
+    _cleanup_init_work_ struct init_work *work = NULL;
     _cleanup_json_ json_t *json = NULL;
     const char *refusal, *body;
+    bool stale = false;
     size_t len;
 
     http_set_header(ex, "X-Envd-Version", ENVD_VERSION);
@@ -123,10 +126,12 @@ int handle_init(struct exchange *ex, struct err *err)
         return text(ex, 401, refusal);
     if (groups_freeze_asked() && groups_freeze(false, err) < 0)
         return -1;
-    if (config_apply(json, false, err) < 0)
+    if (init_work_new(json, &work, err) < 0 || config_apply(json, false, &stale, err) < 0)
         return -1;
     set_clock(json);
     name_events(ex, json);
+    if (work != NULL && !stale)
+        return init_work_start(steal_ptr(&work), ex, err);
     http_reply_empty(ex, 204);
     return 0;
 }

@@ -73,7 +73,7 @@ static int load_settings(const Handover__Agent *in, struct err *err)
     config_init(in->insecure);
     if (json == NULL)
         return -1;
-    return in->initialised ? config_apply(json, true, err) : 0;
+    return in->initialised ? config_apply(json, true, NULL, err) : 0;
 }
 
 static int load_groups(const Handover__Agent *in, struct err *err)

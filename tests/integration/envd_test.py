@@ -805,7 +805,8 @@ def test_init(envd):
     same("an older one changes nothing", init({"timestamp": "2029-01-01T00:00:00Z",
                                                "envVars": {"FOO": "old"}})[0], 204)
     same("still", json.loads(envd.request("GET", "/envs")[2])["FOO"], "bar")
-    for bad in ({"volumeMounts": [{"path": "/x"}]}, {"caBundle": "x"}, {"hyperloopIP": "x y"}, {"envVars": {"A=B": "c"}},
+    for bad in ({"volumeMounts": [{"path": "/x"}]}, {"volumeMounts": ["/x"]}, {"caBundle": "x"},
+                {"caBundle": 1}, {"hyperloopIP": "x y"}, {"envVars": {"A=B": "c"}},
                 {"accessToken": ""}, {"accessToken": "a\\b"}, {"envVars": {"A": 1}},
                 {"timestamp": "yesterday"}):
         same(f"refused: {bad}", init(bad)[0], 400)

@@ -6,10 +6,13 @@ same process as before.
 """
 
 import contextlib
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 
@@ -357,6 +360,152 @@ class Alone(unittest.TestCase):
             reply = self.box.conn.request("POST", "/upgrade", file.read())
         self.assertEqual(reply.status, 204, reply.body)
         self.assert_parted()
+
+
+class Platform(unittest.TestCase):
+    """caBundle and volumeMounts: an envd in a mount namespace with a trust store of its own."""
+
+    traffic_port, kept = 0, []
+    BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+    SOURCE = "/usr/local/share/ca-certificates/sandpit-platform.crt"
+    OLD = "# others\nkept as they are"
+    LOCAL, RUN = "true", "exec"  # further set-up; how envd is run
+
+    def setUp(self):
+        self.tmp = tempfile.mkdtemp(prefix="init-test-")
+        self.addCleanup(shutil.rmtree, self.tmp)
+        envd = os.path.join(os.environ.get("SANDPIT_OUT", "build/release"), "envd")
+        self.traffic_port = lib.free_ports(1)[0]
+        script = (
+            "mount -t tmpfs none /etc/ssl/certs && mount -t tmpfs none /usr/local/share &&"
+            f" mount -t tmpfs none {self.tmp} &&"
+            f" printf '{self.OLD}' >{self.BUNDLE} && mkdir -p {self.tmp}/there &&"
+            f" mount -t tmpfs before {self.tmp}/there && {self.LOCAL} &&"
+            f" {self.RUN} {envd} --listen 127.0.0.1:{self.traffic_port} --insecure"
+        )
+        self.process = subprocess.Popen(
+            ["unshare", "--mount", "--propagation", "private", "sh", "-c", script],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        self.addCleanup(self.end)
+        self.box = lib.Sandbox(self, {"sandboxID": "none"})
+        lib.wait_until("envd", 10 * lib.time_factor(), self.answers)
+
+    answers = Alone.answers
+
+    def end(self):
+        self.process.terminate()
+        try:
+            self.assertEqual(self.process.wait(20), 0)
+        finally:
+            self.process.kill()
+
+    def init(self, **message):
+        return self.box.conn.request("POST", "/init", json.dumps(message),
+                                     {"Content-Type": "application/json"})  # fmt: skip
+
+    def inside(self, path):
+        with open(f"/proc/{self.process.pid}/root{path}") as file:
+            return file.read()
+
+    def refused(self, status, words, **message):
+        reply = self.init(**message)
+        self.assertEqual(reply.status, status, reply.body)
+        self.assertIn(words, reply.body.decode())
+
+    def make_pem(self, name):
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                   "-nodes", "-subj", f"/CN={name}", "-keyout", "/dev/null"]  # fmt: skip
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    def upgrade(self):
+        envd = os.path.join(os.environ.get("SANDPIT_OUT", "build/release"), "envd")
+        with open(envd, "rb") as file:
+            self.assertEqual(self.box.conn.request("POST", "/upgrade", file.read()).status, 204)
+
+    # --- certificates ---
+
+    def test_certificates_come_and_are_replaced(self):
+        one, two = self.make_pem("one"), self.make_pem("two")
+        self.assertEqual(self.init(caBundle="A text before.\n" + one.replace("\n", "\r\n")).status, 204)
+        text = self.inside(self.BUNDLE)
+        self.assertTrue(text.startswith(self.OLD + "\n"), text)
+        self.assertEqual((text.count("BEGIN CERTIFICATE"), one in text), (1, True), text)
+        self.assertEqual(self.inside(self.SOURCE), one)
+        self.assertEqual(self.init(caBundle=one).status, 204)
+        self.assertEqual(self.inside(self.BUNDLE), text)
+        self.assertEqual(self.init().status, 204)  # says nothing of it
+        self.assertEqual(self.inside(self.BUNDLE), text)
+        self.assertEqual(self.init(caBundle=two + one).status, 204)
+        text = self.inside(self.BUNDLE)
+        self.assertEqual((text.count("BEGIN CERTIFICATE"), two + one in text), (2, True), text)
+        self.assertTrue(text.startswith(self.OLD + "\n"), text)
+        self.assertEqual(os.listdir(f"/proc/{self.process.pid}/root/etc/ssl/certs"),
+                         ["ca-certificates.crt"])  # fmt: skip
+        self.upgrade()
+        self.assertEqual(self.init(caBundle=one).status, 204)
+        self.assertNotIn(two, self.inside(self.BUNDLE))
+
+    def test_what_is_no_certificate_changes_nothing(self):
+        pem = self.make_pem("one")
+        lines = pem.splitlines(True)
+        for bad in ("x", pem.replace("CERTIFICATE", "PRIVATE KEY"), "".join(lines[:-1]),
+                    "".join(lines[:3] + lines[4:]), "".join(lines[1:]), pem + lines[0],
+                    pem.replace("M", "*", 1), pem * 1000, lines[0] + lines[-1]):  # fmt: skip
+            self.refused(400, "caBundle", caBundle=bad, envVars={"A": "b"})
+        self.assertEqual(self.inside(self.BUNDLE), self.OLD)
+        self.assertNotIn("A", self.box.conn.request("GET", "/envs").json)
+
+    def test_a_stale_document_installs_nothing(self):
+        self.assertEqual(self.init(timestamp="2030-01-01T00:00:00Z").status, 204)
+        reply = self.init(timestamp="2029-01-01T00:00:00Z", caBundle=self.make_pem("one"))
+        self.assertEqual(reply.status, 204)
+        self.assertEqual(self.inside(self.BUNDLE), self.OLD)
+
+    # --- volumes ---
+
+    def mounted(self):
+        at = [line.split() for line in open(f"/proc/{self.process.pid}/mountinfo")]
+        return [line[4] for line in at if line[4].startswith(self.tmp + "/")]
+
+    def test_bad_volumes_are_refused(self):
+        for target, path in (("10.0.0.1:/v", "x"), ("10.0.0.1:/v", "/x/../y"), ("10.0.0.1:/v", "//"),
+                             ("10.0.0.1:/v", "/x\0y"), ("10.0.0.1", "/x"), ("10.0.0.1,hard:/v", "/x"),
+                             ("", "/x"), ("10.0.0.1:/v", ""), ("10.0.0.1:/v", "/x" * 3000),
+                             ("10.0.0.1:v", "/x")):  # fmt: skip
+            reply = self.init(volumeMounts=[{"nfs_target": target, "path": path}], envVars={"A": "b"})
+            self.assertEqual(reply.status, 400, (target, path))
+        self.refused(400, "more than", volumeMounts=[{"nfs_target": "1.2.3.4:/", "path": "/x"}] * 65)
+        self.assertNotIn("A", self.box.conn.request("GET", "/envs").json)
+
+    @unittest.skipIf("nfs\n" in open("/proc/filesystems").read(), "a kernel with an NFS client")
+    def test_a_kernel_without_nfs_says_so(self):
+        """What was mounted there is gone by then, and the folders are made."""
+        self.assertEqual(self.mounted(), [f"{self.tmp}/there"])
+        volume = {"nfs_target": "127.0.0.1:/v", "path": f"{self.tmp}/there"}
+        self.refused(400, "no NFS client", volumeMounts=[volume], lifecycleID="a")
+        self.assertEqual(self.mounted(), [])
+        volume["path"] = f"{self.tmp}/new//deep/"
+        self.refused(400, "no NFS client", volumeMounts=[volume], lifecycleID="a")
+        self.assertTrue(os.path.isdir(f"/proc/{self.process.pid}/root{self.tmp}/new/deep"))
+        self.upgrade()  # nobody is left who holds it up
+        self.refused(400, "no NFS client", volumeMounts=[volume], lifecycleID="a")
+
+
+class ReadOnly(Platform):
+    """The same where the trust store's folder cannot be written, and nothing be mounted."""
+
+    LOCAL = "mount -o remount,ro /etc/ssl/certs"
+    RUN = "exec setpriv --bounding-set=-sys_admin"
+
+    def test_certificates_come_and_are_replaced(self):
+        self.refused(503, "Read-only file system", caBundle=self.make_pem("one"))
+        self.assertEqual(self.inside(self.BUNDLE), self.OLD)
+
+    def test_a_kernel_without_nfs_says_so(self):
+        volume = {"nfs_target": "127.0.0.1:/v", "path": f"{self.tmp}/there"}
+        self.refused(400, "sandboxes of this engine may not mount NFS", volumeMounts=[volume])
+        self.assertEqual(self.mounted(), [f"{self.tmp}/there"])
 
 
 if __name__ == "__main__":
