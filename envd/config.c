@@ -202,6 +202,17 @@ static int apply_events(struct settings *settings, const json_t *json, struct er
     return 0;
 }
 
+/* What POST /init alone does must not look done. */
+static int refuse_work(const json_t *json, struct err *err)
+{
+    static const char *const fields[] = {"volumeMounts", "caBundle"};
+
+    for (size_t i = 0; i < array_size(fields); i++)
+        if (json_has(json, fields[i]))
+            return err_set(err, ERR_INVALID, "field '%s' is for POST /init alone", fields[i]);
+    return 0;
+}
+
 /* From the envd before this one. */
 static int apply_mounted(struct settings *settings, const json_t *json, struct err *err)
 {
@@ -279,7 +290,8 @@ int config_apply(const json_t *json, bool trusted, bool *stale_out, struct err *
         apply_events(settings, json, err) < 0 || apply_replay(settings, json, err) < 0)
         return -1;
     if (trusted &&
-        (apply_identity(settings, json, err) < 0 || apply_mounted(settings, json, err) < 0))
+        (refuse_work(json, err) < 0 || apply_identity(settings, json, err) < 0 ||
+         apply_mounted(settings, json, err) < 0))
         return -1;
     if (stale_out != NULL)
         *stale_out = stale;
