@@ -117,6 +117,26 @@ def test_refusals():
     envd.stop()
 
 
+def test_idle_timeout():
+    """--idle-timeout holds for a connection that is made after the upgrade too."""
+    envd = Envd("--insecure", "--idle-timeout", "1")
+    same("/init", envd.request("POST", "/init", b"{}")[0], 204)
+    same("upgrade", upgrade(envd, NEXT)[0], 204)
+    conn = envd.connect(30)
+    conn.sock.sendall(b"POST /init HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+    try:
+        while conn.sock.recv(4096):
+            pass
+        cut = True
+    except ConnectionResetError:
+        cut = True
+    except TimeoutError:
+        cut = False
+    same("a body that stands still is cut off", cut, True)
+    conn.close()
+    envd.stop()
+
+
 def test_who_may():
     config = {"jwtKey": et.KEY.hex(), "sandboxID": "sbx1", "templateID": "tpl", "accessToken": "tok",
               "envVars": {"A": "b"}, "defaultUser": "nobody", "defaultWorkdir": "/tmp"}
