@@ -341,6 +341,7 @@ static int serve(const struct options *options, struct err *err)
     agent.loop = loop_new(err);
     if (agent.loop == NULL || watch_signals(&agent, err) < 0 || configure(options, err) < 0)
         return -1;
+    stats_begin();
     process_init(agent.loop);
     if (fd < 0)
         fd = listen_on(options->listen, err);

@@ -81,6 +81,15 @@ struct process *process_next(struct process *process)
     return process;
 }
 
+struct process_count process_count(void)
+{
+    struct process_count count = {.replay_bytes = rings_bytes()};
+
+    for (const struct process *p = processes; p != NULL; p = p->next)
+        *(p->exited ? &count.kept : &count.running) += 1;
+    return count;
+}
+
 /* ---- Finding ---- */
 
 static bool is(const struct process *process, uint32_t pid, const char *tag)

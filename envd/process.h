@@ -125,6 +125,13 @@ struct process *process_by_tag(const char *tag, bool ended, struct err *err);
 /* For List: those still running. Start with NULL; NULL at the end. */
 struct process *process_next(struct process *process);
 
+struct process_count {
+    size_t running;
+    size_t kept;         /* exited or ended, and not forgotten yet */
+    size_t replay_bytes; /* all rings together */
+};
+struct process_count process_count(void);
+
 uint32_t process_pid(const struct process *process);
 const char *process_tag(const struct process *process); /* NULL: none */
 bool process_has_pty(const struct process *process);

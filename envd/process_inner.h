@@ -104,6 +104,8 @@ void watch_end(struct process *process);
 void hold_update(struct process *process);
 
 /* process_ring.c */
+/* What the rings of all processes have. */
+size_t rings_bytes(void);
 /*
  * Room for WANT bytes more, as far as there is memory and nothing from KEEP on is lost. MUST: past
  * the maximum, if need be.

@@ -13,6 +13,11 @@ void process_replay_total(size_t bytes)
     total_max = bytes;
 }
 
+size_t rings_bytes(void)
+{
+    return total;
+}
+
 static void resize(struct ring *ring, size_t cap)
 {
     size_t was = ring->cap;

@@ -41,6 +41,7 @@ static const struct route routes[] = {
     {"GET", "/envs", ROUTE_TOKEN_ONLY, 0, handle_envs, NULL, NULL},
     {"GET", "/env", ROUTE_TOKEN_ONLY, 0, handle_envs, NULL, NULL},
     {"GET", "/metrics", ROUTE_TOKEN_ONLY, 0, handle_metrics, NULL, NULL},
+    {"GET", "/stats", ROUTE_TOKEN_ONLY, 0, handle_stats, NULL, NULL},
     {"POST", "/init", ROUTE_OPEN, INIT_MAX_BYTES, handle_init, NULL, NULL},
     {"GET", "/files", ROUTE_FILES, 0, NULL, handle_files_get, NULL},
     {"POST", "/files", ROUTE_FILES, 0, NULL, handle_files_post, NULL},
@@ -48,7 +49,7 @@ static const struct route routes[] = {
 
     {"POST", "/freeze", ROUTE_PLATFORM, 0, handle_freeze, NULL, NULL},
     {"POST", "/unfreeze", ROUTE_PLATFORM, 0, handle_unfreeze, NULL, NULL},
-    {"POST", "/collapse", ROUTE_PLATFORM, 0, NULL, NULL, NULL},
+    {"POST", "/collapse", ROUTE_PLATFORM, 0, NULL, handle_collapse, NULL},
     {"POST", "/fsfreeze", ROUTE_PLATFORM, 0, NULL, handle_fsfreeze, NULL},
     {"POST", "/fsthaw", ROUTE_PLATFORM, 0, NULL, handle_fsthaw, NULL},
     {"POST", "/upgrade", ROUTE_PLATFORM, UPGRADE_MAX_BYTES, handle_upgrade, NULL, NULL},

@@ -64,6 +64,13 @@ int handle_upgrade(struct exchange *ex, struct err *err);
 /* metrics.c, on the loop */
 int handle_metrics(struct exchange *ex, struct err *err);
 
+/* stats.c, on the loop. stats_begin: envd starts, or took over, now. */
+void stats_begin(void);
+int handle_stats(struct exchange *ex, struct err *err);
+
+/* collapse.c, blocking */
+int handle_collapse(struct exchange *ex, struct err *err);
+
 /* files.c, blocking */
 int handle_files_get(struct exchange *ex, struct err *err);
 int handle_files_post(struct exchange *ex, struct err *err);

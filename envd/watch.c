@@ -285,6 +285,11 @@ void watch_stop(struct watch *watch)
     watch_unref(watch);
 }
 
+size_t watch_count(void)
+{
+    return shared.count;
+}
+
 bool watch_is_armed(struct watch *watch)
 {
     bool armed;

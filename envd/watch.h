@@ -38,6 +38,9 @@ struct watch_spec {
 int watch_start(struct loop *loop, const struct watch_spec *spec, void (*ready)(void *arg),
                 void *arg, struct watch **out, struct err *err);
 
+/* How many there are, streams and polled ones. */
+size_t watch_count(void);
+
 /* READY is not called again. NULL is fine. */
 void watch_stop(struct watch *watch);
 

@@ -21,7 +21,7 @@ UNARY = ["/process.Process/List", "/filesystem.Filesystem/Stat", "/filesystem.Fi
          "/filesystem.Filesystem/CreateWatcher"]
 STREAMS = ["/process.Process/Start", "/process.Process/Connect",
            "/filesystem.Filesystem/WatchDir"]
-GUARDED = [("GET", "/metrics"), ("GET", "/envs"), ("POST", "/files/compose"), ("POST", "/freeze"),
+GUARDED = [("GET", "/metrics"), ("GET", "/stats"), ("GET", "/envs"), ("POST", "/files/compose"), ("POST", "/freeze"),
            ("POST", "/unfreeze"), ("POST", "/collapse"), ("GET", "/nowhere"), ("PUT", "/health"),
            *(("POST", path) for path in UNARY)]
 JSON = {"Content-Type": "application/json"}

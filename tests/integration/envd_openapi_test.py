@@ -161,7 +161,8 @@ def calls(folder):
         ("POST", "/freeze", None, {}, 501),
         ("POST", "/freeze?maxWaitMs=x", None, {}, 400),
         ("POST", "/unfreeze", None, {}, 501),
-        ("POST", "/collapse", None, {}, 501),
+        ("POST", "/collapse", None, {}, 200),  # no process, nothing to do
+        ("GET", "/stats", None, {}, 200),
         rpc(P + "List", {}),
         rpc(P + "List", "", 400),
         rpc(P + "List", {}, 401, NOBODY),
