@@ -132,21 +132,33 @@ int files_send_ranges(struct files_send *send, int status, const struct content_
 
 /* ---- What has to be read ---- */
 
+/* Send what waits, then read up to a scratch full; *LEN 0 at the end. As http_flush. */
+static int read_more(struct files_send *send, size_t *len, struct err *err)
+{
+    int rc = http_flush(send->ex, err);
+    ssize_t n;
+
+    if (rc < 0)
+        return rc;
+    scratch_get(&send->scratch);
+    n = read(send->fd, send->scratch.data, send->scratch.size);
+    if (n < 0)
+        return read_failed(err, errno);
+    *len = (size_t)n;
+    return 0;
+}
+
 static int run_generated(struct files_send *send, struct err *err)
 {
     for (;;) {
-        int rc = http_flush(send->ex, err);
-        ssize_t len;
+        size_t len;
+        int rc = read_more(send, &len, err);
 
         if (rc < 0)
             return rc;
-        scratch_get(&send->scratch);
-        len = read(send->fd, send->scratch.data, send->scratch.size);
-        if (len < 0)
-            return read_failed(err, errno);
         if (len == 0)
             return 0;
-        if (http_write(send->ex, send->scratch.data, (size_t)len, err) < 0)
+        if (http_write(send->ex, send->scratch.data, len, err) < 0)
             return -1;
     }
 }
@@ -186,15 +198,11 @@ static int pack(struct files_send *send, int flush, struct err *err)
 static int run_gzip(struct files_send *send, struct err *err)
 {
     for (;;) {
-        int rc = http_flush(send->ex, err);
-        ssize_t len;
+        size_t len;
+        int rc = read_more(send, &len, err);
 
         if (rc < 0)
             return rc;
-        scratch_get(&send->scratch);
-        len = read(send->fd, send->scratch.data, send->scratch.size);
-        if (len < 0)
-            return read_failed(err, errno);
         send->stream.next_in = (unsigned char *)send->scratch.data;
         send->stream.avail_in = (uInt)len;
         if (len == 0)

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <time.h>
 
+#include "envd/thread.h"
 #include "server/base/mem.h"
 
 #define STACK_BYTES (1 << 20)
@@ -106,22 +107,11 @@ static void *worker(void *arg)
     return NULL;
 }
 
-/* One more thread; with the lock. Signals stay with the loop thread. */
+/* One more thread; with the lock. */
 static int add_thread(struct pool *pool)
 {
-    sigset_t all, old;
-    pthread_attr_t attr;
-    pthread_t thread;
-    int rc;
+    int rc = thread_start(STACK_BYTES, worker, pool);
 
-    sigfillset(&all);
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, STACK_BYTES);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    rc = pthread_create(&thread, &attr, worker, pool);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    pthread_attr_destroy(&attr);
     if (rc == 0)
         pool->threads++;
     return rc;

@@ -15,6 +15,7 @@
 
 #include "envd/clone.h"
 #include "envd/groups.h"
+#include "envd/thread.h"
 #include "server/base/mem.h"
 #include "server/base/time.h"
 
@@ -128,8 +129,6 @@ static void *keep(void *unused)
 
 static int start_keeper(void)
 {
-    pthread_attr_t attr;
-    pthread_t thread;
     void *stack;
     int rc;
 
@@ -138,11 +137,7 @@ static int start_keeper(void)
     if (stack == MAP_FAILED)
         return -1;
     shared.spawner_stack = stack;
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, STACK_BYTES);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    rc = pthread_create(&thread, &attr, keep, NULL);
-    pthread_attr_destroy(&attr);
+    rc = thread_start(STACK_BYTES, keep, NULL);
     if (rc == 0) {
         shared.kept = true;
         return 0;

@@ -2,13 +2,13 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "envd/fs.h"
+#include "envd/thread.h"
 #include "envd/watch_tree.h"
 #include "server/base/fd.h"
 #include "server/base/mem.h"
@@ -289,24 +289,6 @@ static void *run(void *arg)
 
 static struct watch_hub *hubs[WATCH_HUBS_ALL]; /* those for network mounts last */
 
-static int start_thread(struct watch_hub *hub)
-{
-    sigset_t all, old;
-    pthread_attr_t attr;
-    pthread_t thread;
-    int rc;
-
-    sigfillset(&all);
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attr, STACK_BYTES);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    rc = pthread_create(&thread, &attr, run, hub);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    pthread_attr_destroy(&attr);
-    return rc;
-}
-
 static void on_unused(struct watch_index *index, int wd)
 {
     struct watch_hub *hub = container_of(index, struct watch_hub, index);
@@ -339,7 +321,7 @@ static struct watch_hub *hub_new(struct err *err)
     if (hub->fd < 0 || hub->wake_fd < 0)
         failed = errno;
     else
-        failed = start_thread(hub);
+        failed = thread_start(STACK_BYTES, run, hub);
     if (failed == 0)
         return hub;
     err_set(err, ERR_INTERNAL, "error creating watcher: %s", fs_errno_text(failed, text));
@@ -455,7 +437,7 @@ struct watch_hub *watch_hub_restore(size_t place, int fd, struct err *err)
 
 int watch_hub_go_on(struct watch_hub *hub, struct err *err)
 {
-    int failed = start_thread(hub);
+    int failed = thread_start(STACK_BYTES, run, hub);
 
     if (failed == 0)
         return 0;

@@ -15,6 +15,7 @@
 #include "server/base/json.h"
 #include "server/base/mem.h"
 #include "server/base/str.h"
+#include "tests/unit/openapi_refs.h"
 
 static json_t *load(void **state)
 {
@@ -74,31 +75,6 @@ static void every_description_has_a_route(void **state)
         }
     }
     assert_int_equal(count, api_route_count); /* with the test above: the same set */
-}
-
-/* Every "$ref" below JSON leads to something. */
-static void check_refs(json_t *spec, json_t *json)
-{
-    const char *key;
-    json_t *value;
-    size_t i;
-
-    if (json_is_array(json)) {
-        json_array_foreach(json, i, value) {
-            check_refs(spec, value);
-        }
-    }
-    json_object_foreach(json, key, value) {
-        const char *ref = str_eq(key, "$ref") ? json_string_value(value) : NULL;
-        char kind[32], name[64];
-        if (ref != NULL) {
-            assert_int_equal(sscanf(ref, "#/components/%31[^/]/%63s", kind, name), 2);
-            if (json_object_get(json_object_get(json_object_get(spec, "components"), kind), name) ==
-                NULL)
-                fail_msg("%s leads nowhere", ref);
-        }
-        check_refs(spec, value);
-    }
 }
 
 static void references_lead_somewhere(void **state)
