@@ -114,7 +114,7 @@ class Init(unittest.TestCase):
         time.sleep(1)
         reply = self.box.conn.request("GET", "/health", None, self.box.headers())
         self.assertEqual(reply.status, 204)
-        lib.wait_until("a command ends them", 30, self.end_storm)
+        lib.wait_until("a command ends them", 90, self.end_storm)
         self.assert_alive()
 
     def usage(self):
@@ -165,7 +165,7 @@ class Init(unittest.TestCase):
         self.assertEqual(self.box.read("/tmp/written"), b"meanwhile")
         selector = {"process": {"pid": parent}, "signal": "SIGNAL_SIGKILL"}
         self.box.rpc("process.Process/SendSignal", selector)
-        lib.wait_until("there is room for a command that ends it", 30, self.end_storm, 0.2)
+        lib.wait_until("there is room for a command that ends it", 90, self.end_storm, 0.2)
         self.assert_alive()
 
     def storm_is_full(self):
