@@ -254,9 +254,9 @@ class Model:
 class Follower(threading.Thread):
     """Keeps a model up to date until nothing has come for a while after the last name."""
 
-    def __init__(self, what, watch, names=()):
+    def __init__(self, what, watch, names=(), last="sentinel"):
         super().__init__(daemon=True)
-        self.what, self.watch, self.model = what, watch, Model(names)
+        self.what, self.watch, self.model, self.last_name = what, watch, Model(names), last
         self.count, self.end, self.last = 0, None, time.monotonic()
         self.saw_end = threading.Event()
         self.start()
@@ -270,7 +270,7 @@ class Follower(threading.Thread):
                 self.count += 1
                 self.last = time.monotonic()
                 self.model.apply(kind, name)
-                if name == "sentinel":
+                if name == self.last_name:
                     self.saw_end.set()
         except (OSError, EOFError, ValueError, AttributeError, http.client.HTTPException):
             pass  # closed
@@ -338,13 +338,16 @@ def test_start_in_storm():
     storms = threading.Thread(target=run_storm, args=(top, outside, 2, OPERATIONS // 2))
     storms.start()
     watches = [Stream(path=top, recursive=True) for _ in range(6)]
-    followers = [Follower(f"begun in a storm {i}", watch) for i, watch in enumerate(watches)]
+    followers = [Follower(f"begun in a storm {i}", watch, last="after it")
+                 for i, watch in enumerate(watches)]
     storms.join()
     with open(os.path.join(top, "d0_0.0"), "w"):
         pass
     for folder, _, _ in list(os.walk(top)):  # each folder that is there at the end is watched
         with open(os.path.join(folder, "mark"), "w"):
             pass
+    with open(os.path.join(top, "after it"), "w"):  # a watch may have begun after the storm's end
+        pass
     want = {n for n in tree_of(top) if n.endswith("mark")}
     for follower in followers:
         got = {n for n in follower.finish() if n.endswith("mark")}
