@@ -81,6 +81,9 @@ static int start_launcher(struct server *server, struct err *err)
         .run_dir = settings_text(settings, SETTING_RUN_DIR),
         .envd_path = settings_text(settings, SETTING_ENVD),
         .id_base = (uint32_t)settings->number[SETTING_ID_BASE],
+        .warm_min = (uint32_t)settings->number[SETTING_WARM_MIN],
+        .warm_max = (uint32_t)settings->number[SETTING_WARM_MAX],
+        .warm_idle_s = (uint32_t)settings->number[SETTING_WARM_IDLE],
     };
     int64_t deadline = time_mono_ms() + LAUNCHER_WAIT_MS;
 

@@ -9,7 +9,8 @@
 #include "server/config_private.h"
 #include "server/loop/address.h"
 
-#define ID_RANGE 65536                     /* ids of one sandbox */
+#define ID_RANGE 65536 /* ids of one sandbox */
+#define WARM_MAX 1024
 #define ID_BASE_MAX ((uint64_t)1885339648) /* 4,000 ranges below 2^31 */
 
 const struct setting_def setting_defs[SETTING_COUNT] = {
@@ -48,6 +49,12 @@ const struct setting_def setting_defs[SETTING_COUNT] = {
                          "network threads; 0: one for each core, at most 16"},
     [SETTING_WORKERS] = {"workers", KIND_NUMBER, "N", "16", 1, 1024, false,
                          "threads for calls that block, such as creating a sandbox"},
+    [SETTING_WARM_MIN] = {"warm-min", KIND_NUMBER, "N", "4", 0, WARM_MAX, false,
+                          "sandboxes built ahead of a create, at least"},
+    [SETTING_WARM_MAX] = {"warm-max", KIND_NUMBER, "N", "32", 0, WARM_MAX, false,
+                          "the same at most: as many as the busiest second of a minute took"},
+    [SETTING_WARM_IDLE] = {"warm-idle", KIND_NUMBER, "S", "3600", 0, 1 << 30, false,
+                           "seconds without a create until none are kept; 0: always keep some"},
     [SETTING_REPLAY_BYTES] = {"replay-bytes", KIND_NUMBER, "N", "1048576", 65536, 1 << 30, false,
                               "kept of each output of a process, for readers that come back"},
     [SETTING_REPLAY_TOTAL_BYTES] = {"replay-total-bytes", KIND_NUMBER, "N", "67108864", 65536,

@@ -234,7 +234,8 @@ int engine_up(uint32_t spares, struct err *err)
 {
     int sock;
 
-    config.spares = spares;
+    config.warm_min = spares;
+    config.warm_max = spares;
     if (local_launcher_start(&config, &sock, err) < 0)
         return -1;
     launcher_pid = youngest_child();

@@ -625,7 +625,7 @@ int main(int argc, char **argv)
     log_set_level(LOG_ERROR);
     lib_start(argv[1]);
     mounts = count_mounts();
-    check_err(engine_up(0, &err), &err, "the launcher starts");
+    check_err(engine_up(4, &err), &err, "the launcher starts");
     if (engine != NULL) {
         test_create();
         test_dial();

@@ -107,7 +107,7 @@ static void job_end(struct launcher *launcher, struct job *job, const struct spa
             box->state = BOX_ENDED;
         else
             box_free(launcher, box);
-        failure = &job->err;
+        failure = job->err.code != ERR_NONE ? &job->err : NULL; /* NULL: one spare too many */
         break;
     case JOB_INTERNET:
         if (failure == NULL)

@@ -26,7 +26,6 @@
 #include "server/engine/local/rootfs_base.h"
 
 #define LOCK_WAIT_MS 10000
-#define SPARES_DEFAULT 4
 #define PROBE_FOLDER "probe"
 
 int launcher_watch(struct launcher *launcher, struct source *source, int fd,
@@ -221,25 +220,13 @@ static int set_up_loop(struct launcher *launcher, int sock, struct err *err)
     return launcher_watch(launcher, &launcher->server, sock, requests_ready, err);
 }
 
-/* How long the loop may sleep: until spares may be built again. */
-static int sleep_ms(const struct launcher *launcher)
-{
-    int64_t left = pool_refill_mono_ms(launcher) - time_mono_ms();
-
-    if (launcher->spare_count + launcher->builders >= launcher->spare_target)
-        return -1;
-    if (left <= 0) /* none could be begun, or its time came just now */
-        return launcher->builders > 0 ? -1 : BUILD_RETRY_MS;
-    return (int)left + 1;
-}
-
 static void loop(struct launcher *launcher)
 {
     struct epoll_event event;
 
     while (!launcher->stopping) {
         /* One event at a time: a callback may free what a second one would point to. */
-        if (epoll_wait(launcher->epoll, &event, 1, sleep_ms(launcher)) == 1) {
+        if (epoll_wait(launcher->epoll, &event, 1, pool_sleep_ms(launcher)) == 1) {
             struct source *source = event.data.ptr;
             source->ready(launcher, source);
         }
@@ -335,9 +322,9 @@ __attribute__((noreturn)) static void launcher_run(const struct local_config *co
     launcher->server.fd = launcher->children.fd = launcher->addresses.fd = -1;
     launcher->router.fd = -1;
     launcher->waiting_tail = &launcher->waiting;
-    launcher->spare_target = config->spares == 0            ? SPARES_DEFAULT
-                             : config->spares == UINT32_MAX ? 0
-                                                            : config->spares;
+    launcher->demand_limits = (struct demand_limits){
+        .min = config->warm_min, .max = config->warm_max, .idle_s = config->warm_idle_s};
+    demand_init(&launcher->demand, time_mono_ms());
     map_init(&launcher->by_id);
     map_init(&launcher->waiting_ids);
     if (set_up_loop(launcher, sock, &err) == 0 && set_up(launcher, &err) == 0)

@@ -17,6 +17,7 @@
 
 #include "server/base/map.h"
 #include "server/engine/local/context.h"
+#include "server/engine/local/demand.h"
 #include "server/engine/local/launcher_proto.h"
 #include "server/engine/local/record.h"
 #include "server/engine/local/spawn.h"
@@ -104,7 +105,8 @@ struct launcher {
     uint32_t slot_next;  /* where the search for a free one begins */
     struct box *spares;  /* oldest first */
     unsigned spare_count;
-    unsigned spare_target;
+    struct demand demand;
+    struct demand_limits demand_limits;
     struct waiting *waiting, **waiting_tail;
     struct map waiting_ids;
     unsigned waiting_count;
@@ -150,8 +152,8 @@ int pool_create(struct launcher *launcher, const struct launcher_request *reques
                 struct err *err);
 /* Give spares to creates that wait, and begin as many builds as are needed. */
 void pool_run(struct launcher *launcher);
-/* When spares may be built that no create waits for. */
-int64_t pool_refill_mono_ms(const struct launcher *launcher);
+/* How long the loop may sleep, in ms, until the pool has something to do; -1: for ever. */
+int pool_sleep_ms(struct launcher *launcher);
 /* A build has ended: SPARE, or NULL with ERR. */
 void pool_built(struct launcher *launcher, const struct spare *spare, const struct err *err);
 /* At the end: remove the spares, here and now. */

@@ -13,7 +13,8 @@ struct local_config {
     const char *run_dir;   /* absolute */
     const char *envd_path; /* absolute; the static envd */
     uint32_t id_base;      /* first host uid/gid of the first sandbox's range of 65,536 */
-    uint32_t spares;       /* sandboxes kept built ahead of create; 0: 4, UINT32_MAX: none */
+    /* Sandboxes kept built ahead of create (demand.h): at least, at most, none after so long. */
+    uint32_t warm_min, warm_max, warm_idle_s;
 };
 
 /*

@@ -9,6 +9,8 @@
 #include "server/engine/local/first.h"
 #include "server/engine/local/launcher.h"
 
+#define SLEEP_MAX_MS 60000
+
 static void spare_push(struct launcher *launcher, struct box *box)
 {
     struct box **at = &launcher->spares;
@@ -147,17 +149,58 @@ static int build_one(struct launcher *launcher)
     return -1;
 }
 
-int64_t pool_refill_mono_ms(const struct launcher *launcher)
+/* When spares may be built that no create waits for; TARGET: how many there should be. */
+static int64_t refill_mono_ms(const struct launcher *launcher, unsigned target)
 {
     /* While most spares are left, the newest sandbox has the processors for itself. */
-    if (launcher->spare_count * 2 > launcher->spare_target &&
+    if (launcher->spare_count * 2 > target &&
         launcher->refill_after_mono_ms > launcher->build_after_mono_ms)
         return launcher->refill_after_mono_ms;
     return launcher->build_after_mono_ms;
 }
 
+static unsigned spare_target(struct launcher *launcher)
+{
+    return demand_target(&launcher->demand, &launcher->demand_limits, time_mono_ms());
+}
+
+int pool_sleep_ms(struct launcher *launcher)
+{
+    int64_t now = time_mono_ms();
+    unsigned target = spare_target(launcher);
+    int64_t next = demand_next_mono_ms(&launcher->demand, &launcher->demand_limits, now);
+    int64_t left;
+
+    if (launcher->spare_count + launcher->builders >= target) {
+        left = next - now;
+        if (next < 0)
+            return -1;
+    } else if (refill_mono_ms(launcher, target) > now) {
+        left = refill_mono_ms(launcher, target) - now;
+    } else { /* none could be begun, or its time came just now */
+        if (launcher->builders > 0)
+            return -1;
+        left = BUILD_RETRY_MS;
+    }
+    return left < SLEEP_MAX_MS ? (int)left + 1 : SLEEP_MAX_MS;
+}
+
+/* The oldest goes first: a fresh one has the newest base layer. */
+static void drop_surplus(struct launcher *launcher, unsigned target)
+{
+    static const struct err nothing;
+
+    while (launcher->spare_count > target && launcher->jobs < JOBS_MAX / 2) {
+        struct box *box = launcher->spares;
+        spare_unlink(launcher, box);
+        discard(launcher, box, &nothing);
+    }
+}
+
 void pool_run(struct launcher *launcher)
 {
+    unsigned target;
+
     if (launcher->stopping)
         return;
     while (launcher->waiting != NULL && launcher->spares != NULL) {
@@ -168,10 +211,13 @@ void pool_run(struct launcher *launcher)
         launcher->refill_after_mono_ms = time_mono_ms() + REFILL_PAUSE_MS;
         waiting_free(waiting);
     }
+    target = spare_target(launcher);
+    if (launcher->waiting == NULL)
+        drop_surplus(launcher, target);
     for (;;) {
         unsigned wanted = launcher->waiting_count;
-        if (time_mono_ms() >= pool_refill_mono_ms(launcher))
-            wanted += launcher->spare_target;
+        if (time_mono_ms() >= refill_mono_ms(launcher, target))
+            wanted += target;
         if (launcher->builders >= BUILDERS_MAX ||
             launcher->spare_count + launcher->builders >= wanted || build_one(launcher) < 0)
             return;
@@ -217,6 +263,7 @@ int pool_create(struct launcher *launcher, const struct launcher_request *reques
     launcher->waiting_tail = &waiting->next;
     launcher->waiting_count++;
     map_put(&launcher->waiting_ids, waiting->request.id, waiting);
+    demand_note(&launcher->demand, time_mono_ms());
     pool_run(launcher);
     return 0;
 }
