@@ -22,10 +22,12 @@
 #include "server/base/hash.h"
 #include "server/base/log.h"
 #include "server/base/time.h"
+#include "server/engine/local/id_range.h"
 #include "server/engine/local/rootfs.h"
 #include "server/engine/local/rootfs_base.h"
 
 #define LOCK_WAIT_MS 10000
+#define ID_RANGES_PATH "/run/sandpit-ids.lock"
 #define PROBE_FOLDER "probe"
 
 int launcher_watch(struct launcher *launcher, struct source *source, int fd,
@@ -161,6 +163,20 @@ static int count_slots(struct launcher *launcher, struct err *err)
     return 0;
 }
 
+/* Nothing breaks at once when two servers use the same ids: say so, but go on. */
+static void claim_ids(const struct launcher *launcher)
+{
+    struct err err = {0};
+
+    /* The descriptor stays open for the life of this process. */
+    if (id_range_claim(ID_RANGES_PATH, launcher->config.id_base / 65536u, launcher->slot_count,
+                       &err) < 0)
+        log_err(LOG_WARN,
+                "give each server on a machine its own --id-base: sandboxes of several with the "
+                "same host ids share the limits of one user",
+                NULL, &err);
+}
+
 /* Try idmapped layers once, in the state folder itself: it depends on its file system. */
 static void try_idmap(struct launcher *launcher)
 {
@@ -198,6 +214,7 @@ static int set_up(struct launcher *launcher, struct err *err)
         seccomp_compile(&ctx->seccomp, err) < 0 ||
         rootfs_base_make(layers, &ctx->base_layer, err) < 0)
         return -1;
+    claim_ids(launcher);
     try_idmap(launcher);
     boxes_find(launcher);
     return 0;
