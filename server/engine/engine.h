@@ -24,6 +24,9 @@
 struct engine_spec {
     const char *id;
     const char *template_id;
+    /* create: a snapshot whose file system it starts with, above TEMPLATE_ID; NULL: the template's
+     * alone. Not for start. */
+    const char *snapshot;
     uint32_t cpu_count;
     uint32_t memory_mb;
     uint32_t disk_mb;
@@ -45,6 +48,9 @@ struct engine_sandbox {
 /* A sandbox found by list. Borrowed during the callback. */
 typedef void (*engine_list_fn)(void *ctx, const char *id, const char *engine_data);
 
+/* A snapshot found by snapshot_list. Borrowed during the callback. */
+typedef void (*engine_snapshot_fn)(void *ctx, const char *snapshot_id, uint64_t size_bytes);
+
 /*
  * dial's answer, on the loop that asked: FD is a non-blocking socket whose connect has begun (the
  * callee owns it and waits for writability), or -1 with ERR set: ERR_NOT_FOUND no such sandbox,
@@ -64,7 +70,11 @@ struct engine_ops {
                   struct err *err);
     /* Worker. End it and remove all of it. Unknown ids succeed: destroy may be repeated. */
     int (*destroy)(struct engine *engine, const char *id, const char *engine_data, struct err *err);
-    /* Worker, at start-up. Take over one that an earlier process created. ERR_NOT_FOUND: gone. */
+    /*
+     * Worker, at start-up. Take over one that an earlier process created. 0: it runs (or is
+     * frozen). ERR_CONFLICT: its processes are gone, its file system is kept: `start` runs it
+     * again, `destroy` removes it. ERR_NOT_FOUND: nothing is left.
+     */
     int (*adopt)(struct engine *engine, const char *id, const char *engine_data, struct err *err);
     /* Worker. Everything that exists, adopted or not. */
     int (*list)(struct engine *engine, engine_list_fn fn, void *ctx, struct err *err);
@@ -78,9 +88,36 @@ struct engine_ops {
     int (*dial_now)(struct engine *engine, const char *id, uint16_t port);
     /* Worker. Switch egress. */
     int (*set_internet)(struct engine *engine, const char *id, bool on, struct err *err);
-    /* Worker. Stop and go on, memory kept. */
+    /*
+     * Worker. Stop and go on, memory kept while the machine runs. After freeze the file system is
+     * on the disk, too: `start` finds it after a crash of the machine. Both may be repeated.
+     */
     int (*freeze)(struct engine *engine, const char *id, struct err *err);
     int (*thaw)(struct engine *engine, const char *id, struct err *err);
+    /*
+     * Worker. End all its processes, frozen or not, and keep its file system, written to disk.
+     * on_exit is not called. Repeated: 0. ERR_NOT_FOUND: nothing of it is there.
+     */
+    int (*stop)(struct engine *engine, const char *id, struct err *err);
+    /*
+     * Worker. Run SPEC->id again on the file system that it has: after stop, after its processes
+     * ended by themselves, or after the machine has started again. *OUT as create's. ERR_CONFLICT:
+     * it runs; ERR_NOT_FOUND: there is no file system of it.
+     */
+    int (*start)(struct engine *engine, const struct engine_spec *spec, struct engine_sandbox *out,
+                 struct err *err);
+    /*
+     * Worker. Keep a copy of ID's file system as SNAPSHOT_ID: as of one moment, ID frozen
+     * meanwhile (and only if it was not before: its state stays). ID may be stopped. SNAPSHOT_ID is
+     * chosen by the caller, form as a sandbox id. On return it is on the disk. *SIZE_BYTES is what
+     * the sandbox had written. ERR_EXISTS, ERR_NOT_FOUND, ERR_NO_SPACE; on failure nothing is left.
+     */
+    int (*snapshot)(struct engine *engine, const char *id, const char *snapshot_id,
+                    uint64_t *size_bytes, struct err *err);
+    /* Worker. Sandboxes that began with it stay as they are. Unknown ids succeed. */
+    int (*snapshot_delete)(struct engine *engine, const char *snapshot_id, struct err *err);
+    /* Worker. Every complete snapshot there is. */
+    int (*snapshot_list)(struct engine *engine, engine_snapshot_fn fn, void *ctx, struct err *err);
     void (*free)(struct engine *engine);
 };
 

@@ -40,6 +40,7 @@ const struct engine_spec spec_default = {
     .template_id = "base",
     .cpu_count = 1,
     .memory_mb = 256,
+    .disk_mb = 1024,
     .pids_max = 128,
     .internet = true,
     .envd_config = "{\"test\":\"configuration\"}",

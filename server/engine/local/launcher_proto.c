@@ -30,6 +30,7 @@ static bool text_ok(const char *s, size_t size, const char *extra, bool empty)
 /* Which fields and how many descriptors each operation has. */
 static const struct {
     bool id;
+    bool snapshot; /* must have one */
     bool spec;
     int fds;
 } shapes[LAUNCHER_OP_COUNT] = {
@@ -41,6 +42,11 @@ static const struct {
     [LAUNCHER_INTERNET] = {.id = true},
     [LAUNCHER_FREEZE] = {.id = true},
     [LAUNCHER_THAW] = {.id = true},
+    [LAUNCHER_STOP] = {.id = true},
+    [LAUNCHER_START] = {.id = true, .spec = true, .fds = 1},
+    [LAUNCHER_SNAPSHOT] = {.id = true, .snapshot = true},
+    [LAUNCHER_SNAPSHOT_DELETE] = {.snapshot = true},
+    [LAUNCHER_SNAPSHOT_LIST] = {.id = false},
 };
 
 static int spec_check(const struct launcher_request *request, struct err *err)
@@ -53,6 +59,9 @@ static int spec_check(const struct launcher_request *request, struct err *err)
     if (request->memory_mb < LAUNCHER_MEMORY_MIN_MB || request->memory_mb > LAUNCHER_MEMORY_MAX_MB)
         return err_set(err, ERR_INVALID, "memoryMB must be between %d and %d",
                        LAUNCHER_MEMORY_MIN_MB, LAUNCHER_MEMORY_MAX_MB);
+    if (request->disk_mb < LAUNCHER_DISK_MIN_MB || request->disk_mb > LAUNCHER_DISK_MAX_MB)
+        return err_set(err, ERR_INVALID, "diskSizeMB must be between %d and %d",
+                       LAUNCHER_DISK_MIN_MB, LAUNCHER_DISK_MAX_MB);
     if (request->pids_max < LAUNCHER_PIDS_MIN || request->pids_max > LAUNCHER_PIDS_MAX)
         return err_set(err, ERR_INVALID, "the process limit must be between %d and %d",
                        LAUNCHER_PIDS_MIN, LAUNCHER_PIDS_MAX);
@@ -62,7 +71,20 @@ static int spec_check(const struct launcher_request *request, struct err *err)
 static bool spec_absent(const struct launcher_request *request)
 {
     return request->template_id[0] == '\0' && request->cpu_count == 0 && request->memory_mb == 0 &&
-           request->pids_max == 0;
+           request->disk_mb == 0 && request->pids_max == 0;
+}
+
+/* "" or absent where an operation has none; CREATE alone may have one or not. */
+static bool ids_ok(const struct launcher_request *request)
+{
+    bool create = request->op == LAUNCHER_CREATE;
+    bool snapshot = shapes[request->op].snapshot;
+
+    if (!text_ok(request->id, sizeof(request->id), "", !shapes[request->op].id) ||
+        !text_ok(request->snapshot_id, sizeof(request->snapshot_id), "", !snapshot))
+        return false;
+    return (shapes[request->op].id || request->id[0] == '\0') &&
+           (snapshot || create || request->snapshot_id[0] == '\0');
 }
 
 int request_check(const struct launcher_request *request, size_t len, int fd_count, struct err *err)
@@ -80,7 +102,7 @@ int request_check(const struct launcher_request *request, size_t len, int fd_cou
         request->sockets > PACKET_FDS_MAX)
         return err_set(err, ERR_INVALID, "operation %u with %u sockets", request->op,
                        request->sockets);
-    if (!text_ok(request->id, sizeof(request->id), "", !shapes[request->op].id))
+    if (!ids_ok(request))
         return err_set(err, ERR_INVALID, "Invalid sandbox ID");
     if (shapes[request->op].spec)
         return spec_check(request, err);

@@ -16,11 +16,13 @@
 #include "server/base/err.h"
 #include "server/model/sandbox.h"
 
-#define LAUNCHER_MAGIC 0x53504c32u /* "SPL2": changes with the layout */
+#define LAUNCHER_MAGIC 0x53504c33u /* "SPL3": changes with the layout */
 
 #define LAUNCHER_CPU_MAX 1024
 #define LAUNCHER_MEMORY_MIN_MB 16
 #define LAUNCHER_MEMORY_MAX_MB (64 * 1024 * 1024)
+#define LAUNCHER_DISK_MIN_MB 16
+#define LAUNCHER_DISK_MAX_MB (1024 * 1024 * 1024)
 #define LAUNCHER_PIDS_MIN 16
 #define LAUNCHER_PIDS_MAX 4194304 /* the kernel's PID_MAX_LIMIT */
 
@@ -33,6 +35,11 @@ enum launcher_op {
     LAUNCHER_INTERNET,
     LAUNCHER_FREEZE,
     LAUNCHER_THAW,
+    LAUNCHER_STOP,
+    LAUNCHER_START, /* with a descriptor, as CREATE */
+    LAUNCHER_SNAPSHOT,
+    LAUNCHER_SNAPSHOT_DELETE,
+    LAUNCHER_SNAPSHOT_LIST,
     LAUNCHER_OP_COUNT
 };
 
@@ -41,19 +48,21 @@ struct launcher_request {
     uint32_t op;     /* enum launcher_op */
     uint64_t serial; /* returned in every reply to it */
     char id[SANDBOX_ID_SIZE];
-    char template_id[TEMPLATE_ID_SIZE]; /* CREATE */
-    uint32_t cpu_count;                 /* CREATE */
-    uint32_t memory_mb;                 /* CREATE */
-    uint32_t pids_max;                  /* CREATE */
-    uint8_t internet;                   /* CREATE, INTERNET: 0 or 1 */
-    uint8_t ipv6;                       /* DIAL: 0 or 1 */
-    uint8_t sockets;                    /* DIAL: how many, 1..PACKET_FDS_MAX */
+    char snapshot_id[SANDBOX_ID_SIZE];  /* SNAPSHOT…; CREATE: or "" */
+    char template_id[TEMPLATE_ID_SIZE]; /* CREATE, START, as the limits */
+    uint32_t cpu_count;
+    uint32_t memory_mb;
+    uint32_t disk_mb;
+    uint32_t pids_max;
+    uint8_t internet; /* CREATE, START, INTERNET: 0 or 1 */
+    uint8_t ipv6;     /* DIAL: 0 or 1 */
+    uint8_t sockets;  /* DIAL: how many, 1..PACKET_FDS_MAX */
     uint8_t zero;
 };
 
 enum launcher_event {
     LAUNCHER_DONE = 1, /* the answer to SERIAL; for DIAL with at least one socket */
-    LAUNCHER_ITEM,     /* one sandbox of LIST, before its DONE */
+    LAUNCHER_ITEM,     /* one sandbox of LIST or snapshot of SNAPSHOT_LIST, before its DONE */
     LAUNCHER_EXIT,     /* ID's init has ended; SERIAL is 0 */
 };
 
@@ -66,6 +75,7 @@ struct launcher_reply {
     int32_t pid;          /* CREATE, ADOPT, ITEM: init's, 0 when not running */
     uint32_t slot;        /* the same: which range of ids */
     uint64_t start_ticks; /* the same: init's start time, /proc/<pid>/stat field 22 */
+    uint64_t size_bytes;  /* SNAPSHOT, and ITEM of SNAPSHOT_LIST */
     char msg[ERR_MSG_SIZE];
     char detail[ERR_DETAIL_SIZE];
 };

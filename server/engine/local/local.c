@@ -31,6 +31,15 @@ static int request_init(struct launcher_request *request, enum launcher_op op, c
     return 0;
 }
 
+/* ID may be NULL: none. */
+static int name_snapshot(struct launcher_request *request, const char *id, struct err *err)
+{
+    if (id != NULL &&
+        str_copy(request->snapshot_id, sizeof(request->snapshot_id), id, strlen(id)) < 0)
+        return err_set(err, ERR_INVALID, "Invalid snapshot ID");
+    return 0;
+}
+
 /* Ask for OP on ID, nothing more. */
 static int simple_call(struct engine *engine, enum launcher_op op, const char *id,
                        struct launcher_reply *reply, struct err *err)
@@ -63,20 +72,23 @@ static int config_fd(const char *text, struct err *err)
     return steal_fd(&fd);
 }
 
-static int local_create(struct engine *engine, const struct engine_spec *spec,
-                        struct engine_sandbox *out, struct err *err)
+/* CREATE or START. */
+static int run_spec(struct engine *engine, enum launcher_op op, const struct engine_spec *spec,
+                    struct engine_sandbox *out, struct err *err)
 {
     _cleanup_close_ int config = -1;
     struct launcher_request request;
     struct launcher_reply reply;
 
-    if (request_init(&request, LAUNCHER_CREATE, spec->id, err) < 0)
+    if (request_init(&request, op, spec->id, err) < 0 ||
+        (op == LAUNCHER_CREATE && name_snapshot(&request, spec->snapshot, err) < 0))
         return -1;
     if (str_copy(request.template_id, sizeof(request.template_id), spec->template_id,
                  strlen(spec->template_id)) < 0)
         return err_set(err, ERR_INVALID, "the template id is too long");
     request.cpu_count = spec->cpu_count;
     request.memory_mb = spec->memory_mb;
+    request.disk_mb = spec->disk_mb;
     request.pids_max = spec->pids_max;
     request.internet = spec->internet;
     config = config_fd(spec->envd_config, err);
@@ -86,6 +98,18 @@ static int local_create(struct engine *engine, const struct engine_spec *spec,
         return -1;
     out->engine_data = engine_data(&reply);
     return 0;
+}
+
+static int local_create(struct engine *engine, const struct engine_spec *spec,
+                        struct engine_sandbox *out, struct err *err)
+{
+    return run_spec(engine, LAUNCHER_CREATE, spec, out, err);
+}
+
+static int local_start(struct engine *engine, const struct engine_spec *spec,
+                       struct engine_sandbox *out, struct err *err)
+{
+    return run_spec(engine, LAUNCHER_START, spec, out, err);
 }
 
 static int local_destroy(struct engine *engine, const char *id, const char *data, struct err *err)
@@ -165,6 +189,50 @@ static int local_thaw(struct engine *engine, const char *id, struct err *err)
     return simple_call(engine, LAUNCHER_THAW, id, NULL, err);
 }
 
+static int local_stop(struct engine *engine, const char *id, struct err *err)
+{
+    int rc = simple_call(engine, LAUNCHER_STOP, id, NULL, err);
+
+    client_forget(client_of(engine), id);
+    return rc;
+}
+
+static int local_snapshot(struct engine *engine, const char *id, const char *snapshot_id,
+                          uint64_t *size_bytes, struct err *err)
+{
+    struct launcher_request request;
+    struct launcher_reply reply;
+
+    if (request_init(&request, LAUNCHER_SNAPSHOT, id, err) < 0 ||
+        name_snapshot(&request, snapshot_id, err) < 0 ||
+        client_call(client_of(engine), &request, -1, NULL, NULL, &reply, err) < 0)
+        return -1;
+    *size_bytes = reply.size_bytes;
+    return 0;
+}
+
+static int local_snapshot_delete(struct engine *engine, const char *snapshot_id, struct err *err)
+{
+    struct launcher_request request = {.op = LAUNCHER_SNAPSHOT_DELETE};
+
+    if (name_snapshot(&request, snapshot_id, err) < 0)
+        return -1;
+    return client_call(client_of(engine), &request, -1, NULL, NULL, NULL, err);
+}
+
+static int local_snapshot_list(struct engine *engine, engine_snapshot_fn fn, void *ctx,
+                               struct err *err)
+{
+    struct launcher_request request = {.op = LAUNCHER_SNAPSHOT_LIST};
+    struct listing listing = {0};
+    int rc = client_call(client_of(engine), &request, -1, collect, &listing, NULL, err);
+
+    for (size_t i = 0; rc == 0 && i < listing.count; i++)
+        fn(ctx, listing.items[i].id, listing.items[i].size_bytes);
+    free(listing.items);
+    return rc;
+}
+
 static void local_free(struct engine *engine)
 {
     struct local *local = container_of(engine, struct local, engine);
@@ -184,6 +252,11 @@ static const struct engine_ops local_ops = {
     .set_internet = local_set_internet,
     .freeze = local_freeze,
     .thaw = local_thaw,
+    .stop = local_stop,
+    .start = local_start,
+    .snapshot = local_snapshot,
+    .snapshot_delete = local_snapshot_delete,
+    .snapshot_list = local_snapshot_list,
     .free = local_free,
 };
 

@@ -29,6 +29,9 @@ static int on_create(struct launcher *launcher, struct call *call, struct err *e
     if (map_get(&launcher->by_id, request->id) != NULL ||
         map_get(&launcher->waiting_ids, request->id) != NULL)
         return err_set(err, ERR_EXISTS, "sandbox %s exists already", request->id);
+    if (request->snapshot_id[0] != '\0')
+        return err_set(err, ERR_UNSUPPORTED,
+                       "the local engine cannot create sandboxes from snapshots yet");
     if (!str_eq(request->template_id, "base"))
         return err_set(err, ERR_NOT_FOUND, "template '%s' is not on this machine",
                        request->template_id);
@@ -150,6 +153,13 @@ static int on_thaw(struct launcher *launcher, struct call *call, struct err *err
     return with_box(launcher, call, JOB_THAW, err);
 }
 
+static int on_kept(struct launcher *launcher, struct call *call, struct err *err)
+{
+    (void)launcher;
+    (void)call;
+    return err_set(err, ERR_UNSUPPORTED, "the local engine cannot do this yet");
+}
+
 /* Which sandbox an operation needs. */
 enum need {
     NEED_NONE,    /* no sandbox, or looks for itself */
@@ -162,10 +172,19 @@ static const struct {
     call_fn run;
     enum need need;
 } calls[LAUNCHER_OP_COUNT] = {
-    [LAUNCHER_CREATE] = {on_create, NEED_NONE},  [LAUNCHER_DESTROY] = {on_destroy, NEED_SETTLED},
-    [LAUNCHER_ADOPT] = {on_adopt, NEED_RUNNING}, [LAUNCHER_LIST] = {on_list, NEED_NONE},
-    [LAUNCHER_DIAL] = {on_dial, NEED_RUNNING},   [LAUNCHER_INTERNET] = {on_internet, NEED_IDLE},
-    [LAUNCHER_FREEZE] = {on_freeze, NEED_IDLE},  [LAUNCHER_THAW] = {on_thaw, NEED_IDLE},
+    [LAUNCHER_CREATE] = {on_create, NEED_NONE},
+    [LAUNCHER_DESTROY] = {on_destroy, NEED_SETTLED},
+    [LAUNCHER_ADOPT] = {on_adopt, NEED_RUNNING},
+    [LAUNCHER_LIST] = {on_list, NEED_NONE},
+    [LAUNCHER_DIAL] = {on_dial, NEED_RUNNING},
+    [LAUNCHER_INTERNET] = {on_internet, NEED_IDLE},
+    [LAUNCHER_FREEZE] = {on_freeze, NEED_IDLE},
+    [LAUNCHER_THAW] = {on_thaw, NEED_IDLE},
+    [LAUNCHER_STOP] = {on_kept, NEED_NONE},
+    [LAUNCHER_START] = {on_kept, NEED_NONE},
+    [LAUNCHER_SNAPSHOT] = {on_kept, NEED_NONE},
+    [LAUNCHER_SNAPSHOT_DELETE] = {on_kept, NEED_NONE},
+    [LAUNCHER_SNAPSHOT_LIST] = {on_kept, NEED_NONE},
 };
 
 /* Find the sandbox and see that the operation is allowed in its state. */

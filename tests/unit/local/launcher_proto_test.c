@@ -24,6 +24,7 @@ static struct launcher_request good_create(void)
         .template_id = "team-a/python:v1.2",
         .cpu_count = 2,
         .memory_mb = 512,
+        .disk_mb = 1024,
         .pids_max = 100,
         .internet = 1,
     };
@@ -47,9 +48,15 @@ static void every_operation_has_a_well_formed_request(void **state)
     for (uint32_t op = LAUNCHER_DESTROY; op < LAUNCHER_OP_COUNT; op++) {
         struct launcher_request request = {.magic = LAUNCHER_MAGIC, .op = op, .id = "a"};
         request.sockets = op == LAUNCHER_DIAL;
-        if (op == LAUNCHER_LIST)
+        if (op == LAUNCHER_START) {
+            request = good_create();
+            request.op = op;
+        }
+        if (op == LAUNCHER_LIST || op == LAUNCHER_SNAPSHOT_LIST || op == LAUNCHER_SNAPSHOT_DELETE)
             request.id[0] = '\0';
-        assert_int_equal(verdict(&request, 0), 0);
+        if (op == LAUNCHER_SNAPSHOT || op == LAUNCHER_SNAPSHOT_DELETE)
+            request.snapshot_id[0] = 's';
+        assert_int_equal(verdict(&request, op == LAUNCHER_START), 0);
     }
 }
 
@@ -73,6 +80,31 @@ static void ids_that_are_not_ids_are_refused(void **state)
     assert_int_equal(verdict(&request, 1), -1);
 }
 
+static void snapshots_are_named_where_they_belong(void **state)
+{
+    struct launcher_request create = good_create(), start = good_create();
+    struct launcher_request snapshot = {
+        .magic = LAUNCHER_MAGIC, .op = LAUNCHER_SNAPSHOT, .id = "a", .snapshot_id = "b"};
+    struct launcher_request list = {.magic = LAUNCHER_MAGIC, .op = LAUNCHER_SNAPSHOT_LIST};
+
+    (void)state;
+    create.snapshot_id[0] = 's';
+    assert_int_equal(verdict(&create, 1), 0);
+    create.snapshot_id[0] = '/';
+    assert_int_equal(verdict(&create, 1), -1);
+    start.op = LAUNCHER_START;
+    start.snapshot_id[0] = 's';
+    assert_int_equal(verdict(&start, 1), -1);
+    assert_int_equal(verdict(&snapshot, 0), 0);
+    snapshot.snapshot_id[0] = '\0';
+    assert_int_equal(verdict(&snapshot, 0), -1);
+    list.snapshot_id[0] = 's';
+    assert_int_equal(verdict(&list, 0), -1);
+    list.snapshot_id[0] = '\0';
+    list.id[0] = 'a';
+    assert_int_equal(verdict(&list, 0), -1);
+}
+
 static void numbers_outside_their_range_are_refused(void **state)
 {
     struct launcher_request request;
@@ -92,6 +124,8 @@ static void numbers_outside_their_range_are_refused(void **state)
     REFUSES(cpu_count, LAUNCHER_CPU_MAX + 1);
     REFUSES(memory_mb, LAUNCHER_MEMORY_MIN_MB - 1);
     REFUSES(memory_mb, UINT32_MAX);
+    REFUSES(disk_mb, 0);
+    REFUSES(disk_mb, UINT32_MAX);
     REFUSES(pids_max, 0);
     REFUSES(pids_max, LAUNCHER_PIDS_MAX + 1);
     REFUSES(internet, 2);
@@ -172,6 +206,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_operation_has_a_well_formed_request),
         cmocka_unit_test(ids_that_are_not_ids_are_refused),
+        cmocka_unit_test(snapshots_are_named_where_they_belong),
         cmocka_unit_test(numbers_outside_their_range_are_refused),
         cmocka_unit_test(descriptors_and_sizes_must_match_the_operation),
         cmocka_unit_test(a_reply_carries_an_error_whole),
