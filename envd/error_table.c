@@ -43,6 +43,7 @@ static const struct {
     [ERR_BUSY] = {CONNECT_UNAVAILABLE, 503},
     [ERR_TIMEOUT] = {CONNECT_DEADLINE_EXCEEDED, 504},
     [ERR_NO_SPACE] = {CONNECT_RESOURCE_EXHAUSTED, 507},
+    [ERR_UNKNOWN] = {CONNECT_UNKNOWN, 422},
 };
 _Static_assert(array_size(errors) == ERR_CODE_COUNT, "a row per err code");
 

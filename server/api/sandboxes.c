@@ -107,10 +107,12 @@ static void create_done(struct work *work)
 {
     struct sandbox_op *op = container_of(work, struct sandbox_op, work);
 
-    if (op->rc == 0)
+    if (op->rc == 0) {
         reply_json(op->reply, 201, wire_sandbox(op->api, &op->sandbox));
-    else
-        error_write_create(op->reply, &op->err);
+    } else {
+        error_of_create(&op->err);
+        reply_err(op->reply, &op->err);
+    }
     op_free(op);
 }
 

@@ -19,6 +19,7 @@ static const char *const names[] = {
     [ERR_BUSY] = "BUSY",
     [ERR_TIMEOUT] = "TIMEOUT",
     [ERR_NO_SPACE] = "NO_SPACE",
+    [ERR_UNKNOWN] = "UNKNOWN",
 };
 _Static_assert(sizeof(names) / sizeof(names[0]) == ERR_CODE_COUNT, "one name per code");
 
@@ -51,11 +52,20 @@ enum err_code err_from_errno(int errnum)
     }
 }
 
+/* Everything but the texts. */
+static void begin(struct err *err, enum err_code code)
+{
+    err->code = code;
+    err->retry = ERR_RETRY_BY_CODE;
+    err->retry_after_s = 0;
+    err->error_code = NULL;
+}
+
 int err_set(struct err *err, enum err_code code, const char *fmt, ...)
 {
     va_list args;
 
-    err->code = code;
+    begin(err, code);
     err->detail[0] = '\0';
     va_start(args, fmt);
     vsnprintf(err->msg, sizeof(err->msg), fmt, args);
@@ -68,7 +78,7 @@ int err_sys(struct err *err, int errnum, const char *fmt, ...)
     char buf[128];
     va_list args;
 
-    err->code = err_from_errno(errnum);
+    begin(err, err_from_errno(errnum));
     va_start(args, fmt);
     vsnprintf(err->msg, sizeof(err->msg), fmt, args);
     va_end(args);
@@ -98,6 +108,19 @@ int err_detail(struct err *err, const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(err->detail, sizeof(err->detail), fmt, args);
     va_end(args);
+    return -1;
+}
+
+int err_name(struct err *err, const char *error_code)
+{
+    err->error_code = error_code;
+    return -1;
+}
+
+int err_retry(struct err *err, enum err_retry retry, uint32_t after_s)
+{
+    err->retry = retry;
+    err->retry_after_s = after_s;
     return -1;
 }
 

@@ -232,7 +232,7 @@ static int plain_status(enum err_code code)
         [ERR_FORBIDDEN] = 403,   [ERR_NOT_FOUND] = 404, [ERR_EXISTS] = 409,
         [ERR_CONFLICT] = 409,    [ERR_LIMIT] = 429,     [ERR_INTERNAL] = 500,
         [ERR_UNSUPPORTED] = 501, [ERR_BUSY] = 503,      [ERR_TIMEOUT] = 504,
-        [ERR_NO_SPACE] = 507,
+        [ERR_NO_SPACE] = 507,    [ERR_UNKNOWN] = 422,
     };
     _Static_assert(array_size(statuses) == ERR_CODE_COUNT, "a status for each code");
 

@@ -128,6 +128,7 @@ int reply_result(const struct launcher_reply *reply, struct err *err)
 {
     if (reply->code == ERR_NONE)
         return 0;
+    *err = (struct err){0};
     err->code = reply->code < ERR_CODE_COUNT ? (enum err_code)reply->code : ERR_INTERNAL;
     memcpy(err->msg, reply->msg, sizeof(err->msg));
     memcpy(err->detail, reply->detail, sizeof(err->detail));

@@ -281,13 +281,13 @@ static void errors_carry_their_status_in_the_body(void **state)
         [ERR_FORBIDDEN] = 403,   [ERR_NOT_FOUND] = 404, [ERR_EXISTS] = 409,
         [ERR_CONFLICT] = 409,    [ERR_LIMIT] = 429,     [ERR_INTERNAL] = 500,
         [ERR_UNSUPPORTED] = 501, [ERR_BUSY] = 503,      [ERR_TIMEOUT] = 504,
-        [ERR_NO_SPACE] = 507,
+        [ERR_NO_SPACE] = 507,    [ERR_UNKNOWN] = 422,
     };
     (void)state;
     for (int code = 0; code < ERR_CODE_COUNT; code++) {
         struct err err = {.code = (enum err_code)code, .msg = "what \"was\" wrong"};
-        _cleanup_json_ json_t *body = error_body(&err, NULL);
-        assert_int_equal(error_row(err.code)->status, statuses[code]);
+        _cleanup_json_ json_t *body = error_body(&err);
+        assert_int_equal(error_answer(&err).status, statuses[code]);
         assert_int_equal(json_integer_value(json_object_get(body, "code")), statuses[code]);
         assert_string_equal(text_of(body, "message"), "what \"was\" wrong");
     }
@@ -295,12 +295,72 @@ static void errors_carry_their_status_in_the_body(void **state)
 
 static void a_message_that_is_no_utf8_still_makes_json(void **state)
 {
-    struct err err = {.code = ERR_INVALID, .msg = "bad \xff"};
-    _cleanup_json_ json_t *body = error_body(&err, "some_code");
+    struct err err = {.code = ERR_INVALID, .msg = "bad \xff", .error_code = "some_code"};
+    _cleanup_json_ json_t *body = error_body(&err);
 
     (void)state;
     assert_true(json_is_string(json_object_get(body, "message")));
     assert_string_equal(text_of(body, "error_code"), "some_code");
+}
+
+static void errors_say_whether_to_send_the_call_again(void **state)
+{
+    static const struct {
+        enum err_code code;
+        enum err_retry retry;
+        uint32_t after_s;
+    } cases[] = {
+        {ERR_INVALID, ERR_RETRY_BY_CODE, 0}, {ERR_CONFLICT, ERR_RETRY_BY_CODE, 0},
+        {ERR_LIMIT, ERR_RETRY_NO, 0},        {ERR_INTERNAL, ERR_RETRY_NO, 0},
+        {ERR_BUSY, ERR_RETRY_YES, 1},        {ERR_TIMEOUT, ERR_RETRY_NO, 0},
+        {ERR_UNKNOWN, ERR_RETRY_NO, 0},
+    };
+    struct err err = {0};
+    (void)state;
+    for (size_t i = 0; i < array_size(cases); i++) {
+        err_set(&err, cases[i].code, "no");
+        assert_int_equal(error_answer(&err).retry, cases[i].retry);
+        assert_int_equal(error_answer(&err).retry_after_s, cases[i].after_s);
+    }
+    err_set(&err, ERR_LIMIT, "too fast");
+    err_retry(&err, ERR_RETRY_YES, 7);
+    assert_int_equal(error_answer(&err).retry, ERR_RETRY_YES);
+    assert_int_equal(error_answer(&err).retry_after_s, 7);
+    err_set(&err, ERR_LIMIT, "again"); /* nothing of an earlier error stays */
+    assert_int_equal(error_answer(&err).retry_after_s, 0);
+}
+
+static void a_failed_create_is_named_as_the_contract_does(void **state)
+{
+    static const struct {
+        enum err_code code;
+        int status;
+        const char *error_code, *message;
+    } cases[] = {
+        {ERR_BUSY, 503, "sandbox_capacity_unavailable", "Failed to place sandbox: why"},
+        {ERR_NO_SPACE, 503, "sandbox_capacity_unavailable", "Failed to place sandbox: why"},
+        {ERR_TIMEOUT, 504, "sandbox_placement_timeout", "Failed to place sandbox: why"},
+        {ERR_INTERNAL, 500, "sandbox_create_failed", "why"},
+        {ERR_NOT_FOUND, 404, NULL, "why"},
+    };
+    (void)state;
+    for (size_t i = 0; i < array_size(cases); i++) {
+        struct err err = {0};
+        err_set(&err, cases[i].code, "why");
+        error_of_create(&err);
+        assert_int_equal(error_answer(&err).status, cases[i].status);
+        if (cases[i].error_code == NULL)
+            assert_null(error_answer(&err).error_code);
+        else
+            assert_string_equal(error_answer(&err).error_code, cases[i].error_code);
+        assert_string_equal(err.msg, cases[i].message);
+    }
+    struct err named = {0};
+    err_set(&named, ERR_BUSY, "why");
+    err_name(&named, "idempotency_in_progress");
+    error_of_create(&named);
+    assert_string_equal(named.error_code, "idempotency_in_progress");
+    assert_string_equal(named.msg, "why");
 }
 
 int main(void)
@@ -316,6 +376,8 @@ int main(void)
         cmocka_unit_test(denying_all_traffic_is_no_internet_access),
         cmocka_unit_test(errors_carry_their_status_in_the_body),
         cmocka_unit_test(a_message_that_is_no_utf8_still_makes_json),
+        cmocka_unit_test(errors_say_whether_to_send_the_call_again),
+        cmocka_unit_test(a_failed_create_is_named_as_the_contract_does),
     };
 
     return harness_main(tests, array_size(tests));
