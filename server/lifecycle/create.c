@@ -8,54 +8,14 @@
 #include "server/lifecycle/internal.h"
 #include "server/model/limits.h"
 
-#define DEFAULT_USER "user"
 #define MS_PER_S 1000
-
-static void secret_text_free(char **text)
-{
-    if (*text != NULL)
-        secret_wipe(*text, strlen(*text));
-    free(*text);
-}
-
-/* What envd reads before it serves (engine.h, envd_config). Holds secrets. */
-static char *envd_config(struct lifecycle *lifecycle, const struct entry *entry, const json_t *env)
-{
-    const struct sandbox *sandbox = &entry->sandbox;
-    _cleanup_json_ json_t *config = json_object();
-    char token[SHA256_HEX_SIZE], jwt_key[SHA256_HEX_SIZE], now[TIME_RFC3339_SIZE];
-    char *text;
-
-    if (sandbox->secure) {
-        lifecycle_envd_token(lifecycle, sandbox->id, token);
-        json_put_str(config, "accessToken", token);
-    }
-    hex_encode(entry->jwt_key, sizeof(entry->jwt_key), jwt_key);
-    time_rfc3339_ms(time_unix_ms(), now);
-    json_put(config, "envVars", env != NULL ? json_deep_copy(env) : json_object());
-    json_put_str(config, "defaultUser", DEFAULT_USER);
-    json_put_str(config, "timestamp", now);
-    json_put_str(config, "jwtKey", jwt_key);
-    json_put_str(config, "sandboxID", sandbox->id);
-    json_put_str(config, "templateID", sandbox->template_id);
-    json_put_i64(config, "cpuCount", sandbox->cpu_count);
-    json_put_i64(config, "memoryTotalBytes", (int64_t)sandbox->memory_mb << 20);
-    if (lifecycle->config.replay_bytes > 0)
-        json_put_i64(config, "sandpitReplayBytes", lifecycle->config.replay_bytes);
-    if (lifecycle->config.replay_total_bytes > 0)
-        json_put_i64(config, "sandpitReplayTotalBytes", lifecycle->config.replay_total_bytes);
-    text = json_text(config);
-    secret_wipe(jwt_key, sizeof(jwt_key));
-    secret_wipe(token, sizeof(token));
-    return text;
-}
 
 static char *text_or_null(const json_t *json)
 {
     return json != NULL ? json_text(json) : NULL;
 }
 
-static int fill(const struct lifecycle *lifecycle, const struct lifecycle_create *request,
+static int fill(struct lifecycle *lifecycle, const struct lifecycle_create *request,
                 const struct template *template, struct sandbox *out, struct err *err)
 {
     if (str_copy(out->namespace_, sizeof(out->namespace_), request->namespace_,
@@ -80,7 +40,7 @@ static int fill(const struct lifecycle *lifecycle, const struct lifecycle_create
     out->internet = request->internet;
     out->internet_set = request->internet_set;
     out->private_traffic = request->private_traffic;
-    /* env is not kept: envd holds it, nothing here reads it again, and it is where secrets are */
+    out->env = env_seal(lifecycle, out->namespace_, request->env);
     out->metadata = text_or_null(request->metadata);
     out->network = text_or_null(request->network);
     return 0;
@@ -98,21 +58,13 @@ static int check_request(struct lifecycle *lifecycle, const struct lifecycle_cre
 }
 
 /* The engine's part; ENTRY is held and its row says CREATING. */
-static int act(struct lifecycle *lifecycle, struct entry *entry, const json_t *env, struct err *err)
+static int act(struct lifecycle *lifecycle, struct entry *entry, const struct birth *birth,
+               struct err *err)
 {
     struct engine *engine = lifecycle->config.engine;
     const struct sandbox *sandbox = &entry->sandbox;
-    _cleanup_(secret_text_free) char *config = envd_config(lifecycle, entry, env);
-    const struct engine_spec spec = {
-        .id = sandbox->id,
-        .template_id = sandbox->template_id,
-        .cpu_count = sandbox->cpu_count,
-        .memory_mb = sandbox->memory_mb,
-        .disk_mb = sandbox->disk_mb,
-        .pids_max = SANDBOX_PIDS_MAX,
-        .internet = sandbox->internet,
-        .envd_config = config,
-    };
+    _cleanup_(secret_text_free) char *config = envd_config(lifecycle, entry, birth->env);
+    struct engine_spec spec = engine_spec_of(sandbox, config);
     struct engine_sandbox made = {0};
 
     if (engine->ops->create(engine, &spec, &made, err) < 0)
@@ -158,26 +110,20 @@ static void undo(struct lifecycle *lifecycle, struct entry *entry)
     registry_remove(&lifecycle->registry, entry);
 }
 
-int lifecycle_create(struct lifecycle *lifecycle, const struct lifecycle_create *request,
-                     struct sandbox *out, struct err *err)
+int sandbox_bring_up(struct lifecycle *lifecycle, struct sandbox *sandbox,
+                     const struct birth *birth, struct sandbox *out, struct err *err)
 {
-    _cleanup_sandbox_ struct sandbox sandbox = {0};
-    struct template template;
-    struct entry *entry;
+    struct entry *entry = entry_new(sandbox);
     int64_t begun = time_mono_ms();
 
-    if (check_request(lifecycle, request, &template, err) < 0 ||
-        fill(lifecycle, request, &template, &sandbox, err) < 0)
-        return -1;
-    entry = entry_new(&sandbox);
     entry_derive(lifecycle, entry);
     if (registry_add(&lifecycle->registry, entry, SANDBOX_COUNT_MAX, err) < 0) {
         entry_free(entry);
         return -1;
     }
     if (store_sandbox_put(lifecycle->config.store, &entry->sandbox, err) < 0 ||
-        act(lifecycle, entry, request->env, err) < 0 ||
-        settle(lifecycle, entry, request->timeout_s, err) < 0) {
+        act(lifecycle, entry, birth, err) < 0 ||
+        settle(lifecycle, entry, birth->timeout_s, err) < 0) {
         atomic_fetch_add(&lifecycle->create_failed, 1);
         undo(lifecycle, entry);
         return -1;
@@ -189,4 +135,17 @@ int lifecycle_create(struct lifecycle *lifecycle, const struct lifecycle_create 
     sandbox_copy(out, &entry->sandbox);
     registry_release(&lifecycle->registry, entry);
     return 0;
+}
+
+int lifecycle_create(struct lifecycle *lifecycle, const struct lifecycle_create *request,
+                     struct sandbox *out, struct err *err)
+{
+    const struct birth birth = {.env = request->env, .timeout_s = request->timeout_s};
+    _cleanup_sandbox_ struct sandbox sandbox = {0};
+    struct template template;
+
+    if (check_request(lifecycle, request, &template, err) < 0 ||
+        fill(lifecycle, request, &template, &sandbox, err) < 0)
+        return -1;
+    return sandbox_bring_up(lifecycle, &sandbox, &birth, out, err);
 }

@@ -41,6 +41,32 @@ struct span span_from_now(int64_t timeout_ms);
  */
 int engine_failed(const char *what, const char *id, struct err *err);
 
+/* create.c: what a new sandbox gets that its row does not say. Borrowed. */
+struct birth {
+    const json_t *env;    /* for envd; NULL: none */
+    const char *snapshot; /* the engine's id of what its file system begins with; NULL: template */
+    int64_t timeout_s;
+};
+/*
+ * Make and run *SANDBOX (CREATING, its strings move): intent, engine, outcome; nothing is left of
+ * it on failure. *OUT is owned.
+ */
+int sandbox_bring_up(struct lifecycle *lifecycle, struct sandbox *sandbox,
+                     const struct birth *birth, struct sandbox *out, struct err *err);
+
+/*
+ * spec.c: what envd reads before it serves (engine.h, envd_config), to secret_text_free; ENV may be
+ * NULL.
+ */
+char *envd_config(struct lifecycle *lifecycle, const struct entry *entry, const json_t *env);
+void secret_text_free(char **text);
+/* For create and start; borrows from SANDBOX and CONFIG. */
+struct engine_spec engine_spec_of(const struct sandbox *sandbox, const char *config);
+/* Variables at rest: sealed text, to free() (NULL for none), and back (a new reference). */
+char *env_seal(struct lifecycle *lifecycle, const char *namespace_, const json_t *env);
+int env_open(struct lifecycle *lifecycle, const char *namespace_, const char *sealed, json_t **out,
+             struct err *err);
+
 /* tokens.c: fill the derived secrets of ENTRY. */
 void entry_derive(struct lifecycle *lifecycle, struct entry *entry);
 void lifecycle_jwt_key(struct lifecycle *lifecycle, const char *id, uint8_t out[SHA256_BYTES]);

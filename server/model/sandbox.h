@@ -50,6 +50,7 @@ struct sandbox {
     char client[CLIENT_SIZE];           /* who created it: the key's client id */
     char template_id[TEMPLATE_ID_SIZE]; /* as resolved: "base" or "namespace/name:tag" */
     char alias[TEMPLATE_ID_SIZE];       /* first bare alias of the template; "" for none */
+    char base_template_id[TEMPLATE_ID_SIZE]; /* whose layers lie below; "": template_id's */
     enum sandbox_state state;
     int64_t created_unix_ms; /* first start */
     int64_t started_unix_ms; /* start of this run */
@@ -61,12 +62,15 @@ struct sandbox {
     char envd_build[ENVD_BUILD_SIZE];     /* "" when not known */
     bool secure;                          /* envd wants X-Access-Token */
     bool auto_pause;                      /* at end_unix_ms: pause, not kill */
+    bool auto_pause_files;                /* that pause keeps files alone, no memory */
     bool auto_resume;                     /* traffic wakes it */
+    bool paused_files;                    /* paused, or being paused: files alone are kept */
+    bool paused_deaf;                     /* envd did not answer when it was paused */
     bool internet;                        /* egress on */
     bool internet_set;    /* allow_internet_access was given: shown as such, else null */
     bool private_traffic; /* network.allowPublicTraffic was false */
     char *metadata;       /* owned JSON object text of strings, NULL for none */
-    char *env;            /* owned JSON object text of strings, NULL for none */
+    char *env;            /* owned; sealed JSON object of strings, NULL for none */
     char *network;        /* owned JSON text of the request's "network", NULL for none */
     char *engine_data;    /* owned; what the engine wrote to find it again, NULL for none */
 };

@@ -22,6 +22,15 @@ static const char *const steps[] = {
     /* which envd runs in it; "" where that was not noted */
     "ALTER TABLE sandboxes ADD COLUMN envd_version TEXT NOT NULL DEFAULT '';"
     "ALTER TABLE sandboxes ADD COLUMN envd_build TEXT NOT NULL DEFAULT '';",
+    /* whose layers a sandbox has below what it wrote; "": its template's. A snapshot is one build */
+    "ALTER TABLE sandboxes ADD COLUMN base_template TEXT NOT NULL DEFAULT '';"
+    "CREATE TABLE snapshots ("
+    " id TEXT PRIMARY KEY, namespace TEXT NOT NULL, client TEXT NOT NULL,"
+    " template_id TEXT NOT NULL, name TEXT NOT NULL, tag TEXT NOT NULL, build_id TEXT NOT NULL,"
+    " sandbox_id TEXT NOT NULL, base_template TEXT NOT NULL, state TEXT NOT NULL,"
+    " created_ms INTEGER NOT NULL, size_bytes INTEGER NOT NULL, cpu_count INTEGER NOT NULL,"
+    " memory_mb INTEGER NOT NULL, disk_mb INTEGER NOT NULL, envd_version TEXT NOT NULL, env TEXT"
+    ") WITHOUT ROWID;",
 };
 #define VERSION_NOW ((int)array_size(steps))
 

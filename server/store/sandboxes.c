@@ -11,13 +11,18 @@
 #define FLAG_INTERNET 8
 #define FLAG_INTERNET_SET 16
 #define FLAG_PRIVATE_TRAFFIC 32
+#define FLAG_AUTO_PAUSE_FILES 64
+#define FLAG_PAUSED_FILES 128
+#define FLAG_PAUSED_DEAF 256
 
 static int flags_of(const struct sandbox *s)
 {
     return (s->secure ? FLAG_SECURE : 0) | (s->auto_pause ? FLAG_AUTO_PAUSE : 0) |
            (s->auto_resume ? FLAG_AUTO_RESUME : 0) | (s->internet ? FLAG_INTERNET : 0) |
            (s->internet_set ? FLAG_INTERNET_SET : 0) |
-           (s->private_traffic ? FLAG_PRIVATE_TRAFFIC : 0);
+           (s->private_traffic ? FLAG_PRIVATE_TRAFFIC : 0) |
+           (s->auto_pause_files ? FLAG_AUTO_PAUSE_FILES : 0) |
+           (s->paused_files ? FLAG_PAUSED_FILES : 0) | (s->paused_deaf ? FLAG_PAUSED_DEAF : 0);
 }
 
 static void flags_set(struct sandbox *s, int flags)
@@ -28,6 +33,9 @@ static void flags_set(struct sandbox *s, int flags)
     s->internet = (flags & FLAG_INTERNET) != 0;
     s->internet_set = (flags & FLAG_INTERNET_SET) != 0;
     s->private_traffic = (flags & FLAG_PRIVATE_TRAFFIC) != 0;
+    s->auto_pause_files = (flags & FLAG_AUTO_PAUSE_FILES) != 0;
+    s->paused_files = (flags & FLAG_PAUSED_FILES) != 0;
+    s->paused_deaf = (flags & FLAG_PAUSED_DEAF) != 0;
 }
 
 static void bind_text(sqlite3_stmt *stmt, int at, const char *text)
@@ -61,6 +69,7 @@ int store_sandbox_put(struct store *store, const struct sandbox *s, struct err *
     bind_text(stmt, 17, s->engine_data);
     bind_text(stmt, 18, s->envd_version);
     bind_text(stmt, 19, s->envd_build);
+    bind_text(stmt, 20, s->base_template_id);
     rc = store_step(store, stmt, err);
     store_end(store, stmt);
     return rc;
@@ -143,6 +152,7 @@ static bool read_row(sqlite3_stmt *stmt, struct sandbox *s)
         sandbox_state_parse(state, &s->state) < 0 || !column_u32(stmt, 9, &s->cpu_count) ||
         !store_column_copy(stmt, 17, s->envd_version, sizeof(s->envd_version)) ||
         !store_column_copy(stmt, 18, s->envd_build, sizeof(s->envd_build)) ||
+        !store_column_copy(stmt, 19, s->base_template_id, sizeof(s->base_template_id)) ||
         !column_u32(stmt, 10, &s->memory_mb) || !column_u32(stmt, 11, &s->disk_mb))
         return false;
     s->created_unix_ms = sqlite3_column_int64(stmt, 6);

@@ -19,9 +19,9 @@ static const char *const sql[STMT_COUNT] = {
     [STMT_SANDBOX_PUT] =
         "INSERT OR REPLACE INTO sandboxes (id, namespace, client, template_id, alias, state,"
         " created_ms, started_ms, end_ms, cpu_count, memory_mb, disk_mb, flags, metadata, env,"
-        " network, engine_data, envd_version, envd_build) VALUES "
+        " network, engine_data, envd_version, envd_build, base_template) VALUES "
         "(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,"
-        "?17,?18,?19)",
+        "?17,?18,?19,?20)",
     [STMT_SANDBOX_STATE] = "UPDATE sandboxes SET state = ?2 WHERE id = ?1",
     [STMT_SANDBOX_END] = "UPDATE sandboxes SET end_ms = ?2 WHERE id = ?1",
     [STMT_SANDBOX_ENVD] = "UPDATE sandboxes SET envd_version = ?2, envd_build = ?3 WHERE id = ?1",
@@ -29,7 +29,7 @@ static const char *const sql[STMT_COUNT] = {
     [STMT_SANDBOX_LIST] =
         "SELECT id, namespace, client, template_id, alias, state, created_ms, started_ms, end_ms,"
         " cpu_count, memory_mb, disk_mb, flags, metadata, env, network, engine_data,"
-        " envd_version, envd_build FROM sandboxes ORDER BY started_ms, id",
+        " envd_version, envd_build, base_template FROM sandboxes ORDER BY started_ms, id",
     [STMT_KEY_ADD] =
         "INSERT INTO keys (id, namespace, client, scopes, sha256, mask_tail, created_ms,"
         " expires_ms, revoked) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)",
