@@ -67,6 +67,7 @@ static int act(struct lifecycle *lifecycle, struct entry *entry, const struct bi
     struct engine_spec spec = engine_spec_of(sandbox, config);
     struct engine_sandbox made = {0};
 
+    spec.snapshot = birth->snapshot;
     if (engine->ops->create(engine, &spec, &made, err) < 0)
         return engine_failed("create", sandbox->id, err);
     entry_set_engine_data(&lifecycle->registry, entry, made.engine_data);

@@ -181,14 +181,11 @@ static void row_that_cannot_be_read_is_left_alone(void **state)
 
     (void)state;
     assert_int_equal(store_sandbox_put(store, &s, &err), 0);
-    run_sql("INSERT INTO sandboxes SELECT 'ifuture', namespace, client, template_id, alias,"
-            " 'hibernating', created_ms, started_ms, end_ms, cpu_count, memory_mb, disk_mb, flags,"
-            " metadata, env, network, engine_data, envd_version, envd_build FROM sandboxes"
-            " WHERE id = 'igood';"
-            "INSERT INTO sandboxes SELECT 'i0123456789012345678901234567890123456789', namespace,"
-            " client, template_id, alias, state, created_ms, started_ms, end_ms, cpu_count,"
-            " memory_mb, disk_mb, flags, metadata, env, network, engine_data, envd_version,"
-            " envd_build FROM sandboxes WHERE id = 'igood'");
+    run_sql("CREATE TEMP TABLE copy AS SELECT * FROM sandboxes WHERE id = 'igood';"
+            "UPDATE copy SET id = 'ifuture', state = 'hibernating';"
+            "INSERT INTO sandboxes SELECT * FROM copy;"
+            "UPDATE copy SET id = 'i0123456789012345678901234567890123456789', state = 'running';"
+            "INSERT INTO sandboxes SELECT * FROM copy");
     assert_int_equal(store_sandbox_list(store, &list, &count, &err), 0);
     assert_int_equal(count, 1);
     assert_string_equal(list[0].id, "igood");
