@@ -56,8 +56,8 @@ struct engine_spec engine_spec_of(const struct sandbox *sandbox, const char *con
 {
     return (struct engine_spec){
         .id = sandbox->id,
-        .template_id = sandbox->base_template_id[0] != '\0' ? sandbox->base_template_id
-                                                            : sandbox->template_id,
+        .template_id =
+            sandbox->base_template_id[0] != '\0' ? sandbox->base_template_id : sandbox->template_id,
         .cpu_count = sandbox->cpu_count,
         .memory_mb = sandbox->memory_mb,
         .disk_mb = sandbox->disk_mb,

@@ -46,10 +46,10 @@ enum sandbox_end { /* why a sandbox ended; for logs and events */
 
 struct sandbox {
     char id[SANDBOX_ID_SIZE];
-    char namespace_[NAMESPACE_SIZE];    /* owner: the key's namespace */
-    char client[CLIENT_SIZE];           /* who created it: the key's client id */
-    char template_id[TEMPLATE_ID_SIZE]; /* as resolved: "base" or "namespace/name:tag" */
-    char alias[TEMPLATE_ID_SIZE];       /* first bare alias of the template; "" for none */
+    char namespace_[NAMESPACE_SIZE];         /* owner: the key's namespace */
+    char client[CLIENT_SIZE];                /* who created it: the key's client id */
+    char template_id[TEMPLATE_ID_SIZE];      /* as resolved: "base" or "namespace/name:tag" */
+    char alias[TEMPLATE_ID_SIZE];            /* first bare alias of the template; "" for none */
     char base_template_id[TEMPLATE_ID_SIZE]; /* whose layers lie below; "": template_id's */
     enum sandbox_state state;
     int64_t created_unix_ms; /* first start */

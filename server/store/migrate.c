@@ -22,7 +22,7 @@ static const char *const steps[] = {
     /* which envd runs in it; "" where that was not noted */
     "ALTER TABLE sandboxes ADD COLUMN envd_version TEXT NOT NULL DEFAULT '';"
     "ALTER TABLE sandboxes ADD COLUMN envd_build TEXT NOT NULL DEFAULT '';",
-    /* whose layers a sandbox has below what it wrote; "": its template's. A snapshot is one build */
+    /* whose layers lie below a sandbox, "": its template's; a snapshot is one build */
     "ALTER TABLE sandboxes ADD COLUMN base_template TEXT NOT NULL DEFAULT '';"
     "CREATE TABLE snapshots ("
     " id TEXT PRIMARY KEY, namespace TEXT NOT NULL, client TEXT NOT NULL,"
