@@ -2,7 +2,9 @@
 
 #include <string.h>
 
+#include "server/base/mem.h"
 #include "server/base/time.h"
+#include "server/model/volume.h"
 
 static void put_time(json_t *object, const char *key, int64_t unix_ms)
 {
@@ -20,6 +22,26 @@ static void put_text(json_t *object, const char *key, const char *text)
 
     if (value != NULL)
         json_put(object, key, value);
+}
+
+/* Which volume a name means is not shown: only that name and the path are the client's words. */
+static void put_volume_mounts(json_t *object, const char *text)
+{
+    _cleanup_free_ struct volume_mount *mounts = NULL;
+    json_t *list;
+    struct err ignored = {0};
+    size_t count = 0;
+
+    if (volume_mounts_parse(text, &mounts, &count, &ignored) < 0 || count == 0)
+        return;
+    list = json_array();
+    for (size_t i = 0; i < count; i++) {
+        json_t *item = json_object();
+        json_put_str(item, "name", mounts[i].name);
+        json_put_str(item, "path", mounts[i].path);
+        json_array_append_new(list, item);
+    }
+    json_put(object, "volumeMounts", list);
 }
 
 static void put_identity(const struct api *api, json_t *object, const struct sandbox *sandbox)
@@ -75,6 +97,7 @@ json_t *wire_listed(const struct api *api, const struct sandbox *sandbox)
         put_text(object, "metadata", sandbox->metadata);
     else
         json_put(object, "metadata", json_object());
+    put_volume_mounts(object, sandbox->volume_mounts);
     return object;
 }
 

@@ -15,6 +15,7 @@
 
 #include "server/base/buf.h"
 #include "server/base/err.h"
+#include "server/engine/volume.h"
 #include "server/loop/loop.h"
 #include "server/model/sandbox.h"
 
@@ -32,6 +33,9 @@ struct engine_spec {
     uint32_t disk_mb;
     uint32_t pids_max;
     bool internet;
+    /* create, start: volumes, mounted before anything runs; outer paths first */
+    const struct engine_mount *mounts;
+    size_t mount_count;
     /*
      * JSON that envd gets before it serves, over a pipe, never argv or environment; the fields are
      * those of envd's POST /init (envd-api.md 7.3) and "jwtKey" (64 hex digits), "sandboxID",
@@ -118,6 +122,23 @@ struct engine_ops {
     int (*snapshot_delete)(struct engine *engine, const char *snapshot_id, struct err *err);
     /* Worker. Every complete snapshot there is. */
     int (*snapshot_list)(struct engine *engine, engine_snapshot_fn fn, void *ctx, struct err *err);
+    /* Worker. A new, empty volume that may hold SIZE_MB (0: no limit). Repeated: 0. */
+    int (*volume_create)(struct engine *engine, const char *volume_id, uint64_t size_mb,
+                         struct err *err);
+    /* Worker. With all in it; no sandbox may have it mounted. Unknown ids succeed. */
+    int (*volume_delete)(struct engine *engine, const char *volume_id, struct err *err);
+    /* Worker. Every volume there is. */
+    int (*volume_list)(struct engine *engine, engine_volume_fn fn, void *ctx, struct err *err);
+    /*
+     * Worker. Do REQUEST in a volume; paths never lead out of it. *ANSWER is to clear.
+     * ERR_NOT_FOUND no such path, ERR_INVALID (a file where a folder is wanted …), ERR_EXISTS, ERR_FORBIDDEN a
+     * link that leads out, ERR_NO_SPACE, ERR_BUSY.
+     */
+    int (*volume_do)(struct engine *engine, const char *volume_id,
+                     const struct volume_request *request, struct volume_answer *answer,
+                     struct err *err);
+    /* Worker. Give what was written to ANSWER->file its name; ANSWER then has the file's entry. */
+    int (*volume_commit)(struct engine *engine, struct volume_answer *answer, struct err *err);
     void (*free)(struct engine *engine);
 };
 

@@ -70,6 +70,7 @@ struct lifecycle_create { /* borrowed for the call */
     const json_t *metadata; /* object of strings or NULL */
     const json_t *env;
     const json_t *network;
+    const json_t *volume_mounts; /* array of {"name", "path"}, checked here; NULL: none */
 };
 
 /* [worker] *OUT is owned (sandbox_clear). ERR_INVALID, ERR_NOT_FOUND template, ERR_LIMIT … */

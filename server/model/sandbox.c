@@ -34,6 +34,7 @@ void sandbox_copy(struct sandbox *out, const struct sandbox *from)
     out->metadata = mem_strdup(from->metadata);
     out->env = mem_strdup(from->env);
     out->network = mem_strdup(from->network);
+    out->volume_mounts = mem_strdup(from->volume_mounts);
     out->engine_data = mem_strdup(from->engine_data);
 }
 
@@ -42,6 +43,7 @@ void sandbox_clear(struct sandbox *sandbox)
     free(sandbox->metadata);
     free(sandbox->env);
     free(sandbox->network);
+    free(sandbox->volume_mounts);
     free(sandbox->engine_data);
     memset(sandbox, 0, sizeof(*sandbox));
 }

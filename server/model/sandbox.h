@@ -72,6 +72,7 @@ struct sandbox {
     char *metadata;       /* owned JSON object text of strings, NULL for none */
     char *env;            /* owned; sealed JSON object of strings, NULL for none */
     char *network;        /* owned JSON text of the request's "network", NULL for none */
+    char *volume_mounts;  /* owned JSON text (server/model/volume.h, mounts), NULL for none */
     char *engine_data;    /* owned; what the engine wrote to find it again, NULL for none */
 };
 

@@ -31,6 +31,12 @@ static const char *const steps[] = {
     " created_ms INTEGER NOT NULL, size_bytes INTEGER NOT NULL, cpu_count INTEGER NOT NULL,"
     " memory_mb INTEGER NOT NULL, disk_mb INTEGER NOT NULL, envd_version TEXT NOT NULL, env TEXT"
     ") WITHOUT ROWID;",
+    /* volumes; volume_mounts: JSON, server/model/volume.h */
+    "CREATE TABLE volumes ("
+    " id TEXT PRIMARY KEY, namespace TEXT NOT NULL, name TEXT NOT NULL, state TEXT NOT NULL,"
+    " size_mb INTEGER NOT NULL, created_ms INTEGER NOT NULL, UNIQUE (namespace, name)"
+    ") WITHOUT ROWID;"
+    "ALTER TABLE sandboxes ADD COLUMN volume_mounts TEXT;",
 };
 #define VERSION_NOW ((int)array_size(steps))
 

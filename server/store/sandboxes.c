@@ -70,6 +70,7 @@ int store_sandbox_put(struct store *store, const struct sandbox *s, struct err *
     bind_text(stmt, 18, s->envd_version);
     bind_text(stmt, 19, s->envd_build);
     bind_text(stmt, 20, s->base_template_id);
+    bind_text(stmt, 21, s->volume_mounts);
     rc = store_step(store, stmt, err);
     store_end(store, stmt);
     return rc;
@@ -163,6 +164,7 @@ static bool read_row(sqlite3_stmt *stmt, struct sandbox *s)
     s->env = column_dup(stmt, 14);
     s->network = column_dup(stmt, 15);
     s->engine_data = column_dup(stmt, 16);
+    s->volume_mounts = column_dup(stmt, 20);
     return true;
 }
 

@@ -15,13 +15,16 @@
 #define BUSY_RETRY_MS 5
 #define DB_NAME "sandpit.db"
 
+#define VOLUME_COLUMNS "id, namespace, name, state, size_mb, created_ms"
+
 static const char *const sql[STMT_COUNT] = {
     [STMT_SANDBOX_PUT] =
         "INSERT OR REPLACE INTO sandboxes (id, namespace, client, template_id, alias, state,"
         " created_ms, started_ms, end_ms, cpu_count, memory_mb, disk_mb, flags, metadata, env,"
-        " network, engine_data, envd_version, envd_build, base_template) VALUES "
+        " network, engine_data, envd_version, envd_build, base_template,"
+        " volume_mounts) VALUES "
         "(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,"
-        "?17,?18,?19,?20)",
+        "?17,?18,?19,?20,?21)",
     [STMT_SANDBOX_STATE] = "UPDATE sandboxes SET state = ?2 WHERE id = ?1",
     [STMT_SANDBOX_END] = "UPDATE sandboxes SET end_ms = ?2 WHERE id = ?1",
     [STMT_SANDBOX_ENVD] = "UPDATE sandboxes SET envd_version = ?2, envd_build = ?3 WHERE id = ?1",
@@ -29,7 +32,7 @@ static const char *const sql[STMT_COUNT] = {
     [STMT_SANDBOX_LIST] =
         "SELECT id, namespace, client, template_id, alias, state, created_ms, started_ms, end_ms,"
         " cpu_count, memory_mb, disk_mb, flags, metadata, env, network, engine_data,"
-        " envd_version, envd_build, base_template FROM sandboxes ORDER BY started_ms, id",
+        " envd_version, envd_build, base_template, volume_mounts FROM sandboxes ORDER BY started_ms, id",
     [STMT_KEY_ADD] =
         "INSERT INTO keys (id, namespace, client, scopes, sha256, mask_tail, created_ms,"
         " expires_ms, revoked) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)",
@@ -38,6 +41,15 @@ static const char *const sql[STMT_COUNT] = {
     [STMT_KEY_LIST] =
         "SELECT id, namespace, client, scopes, sha256, mask_tail, created_ms, expires_ms, revoked"
         " FROM keys ORDER BY created_ms DESC, rowid DESC",
+    [STMT_VOLUME_ADD] = "INSERT INTO volumes (id, namespace, name, state, size_mb, created_ms)"
+                        " VALUES (?1,?2,?3,?4,?5,?6)",
+    [STMT_VOLUME_STATE] = "UPDATE volumes SET state = ?2 WHERE id = ?1",
+    [STMT_VOLUME_DELETE] = "DELETE FROM volumes WHERE id = ?1",
+    [STMT_VOLUME_GET] = "SELECT " VOLUME_COLUMNS " FROM volumes WHERE id = ?1",
+    [STMT_VOLUME_BY_NAME] =
+        "SELECT " VOLUME_COLUMNS " FROM volumes WHERE namespace = ?1 AND name = ?2",
+    [STMT_VOLUME_LIST] = "SELECT " VOLUME_COLUMNS " FROM volumes WHERE ?1 IS NULL OR namespace = ?1"
+                         " ORDER BY created_ms, id",
     [STMT_META_GET] = "SELECT value FROM meta WHERE name = ?1",
     [STMT_META_SET] = "INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)",
     [STMT_VERSION] = "PRAGMA data_version",

@@ -16,6 +16,7 @@
 #include "server/base/hash.h"
 #include "server/model/key.h"
 #include "server/model/sandbox.h"
+#include "server/model/volume.h"
 
 struct store;
 
@@ -58,6 +59,21 @@ int store_key_list(struct store *store, struct key **out, size_t *count, struct 
  * this one has changed a key.
  */
 int store_version(struct store *store, uint64_t *out, struct err *err);
+
+/* Volumes. Writes are synced to disk before they return: what they name is people's data. */
+int store_volume_add(struct store *store, const struct volume *volume,
+                     struct err *err); /* ERR_EXISTS */
+int store_volume_state(struct store *store, const char *id, enum volume_state state,
+                       struct err *err);                                       /* ERR_NOT_FOUND */
+int store_volume_delete(struct store *store, const char *id, struct err *err); /* unknown: 0 */
+/* ERR_NOT_FOUND, also when it is not NAMESPACE_'s (NULL: any). */
+int store_volume_get(struct store *store, const char *namespace_, const char *id,
+                     struct volume *out, struct err *err);
+int store_volume_by_name(struct store *store, const char *namespace_, const char *name,
+                         struct volume *out, struct err *err);
+/* Those of NAMESPACE_ (NULL: all), oldest first. *OUT is to free(). */
+int store_volume_list(struct store *store, const char *namespace_, struct volume **out,
+                      size_t *count, struct err *err);
 
 /* Small named values. store_meta_get: *OUT to free(), NULL when absent. */
 int store_meta_get(struct store *store, const char *name, char **out, struct err *err);
