@@ -131,8 +131,8 @@ struct engine_ops {
     int (*volume_list)(struct engine *engine, engine_volume_fn fn, void *ctx, struct err *err);
     /*
      * Worker. Do REQUEST in a volume; paths never lead out of it. *ANSWER is to clear.
-     * ERR_NOT_FOUND no such path, ERR_INVALID (a file where a folder is wanted …), ERR_EXISTS, ERR_FORBIDDEN a
-     * link that leads out, ERR_NO_SPACE, ERR_BUSY.
+     * ERR_NOT_FOUND no such path, ERR_INVALID (a file where a folder is wanted …), ERR_EXISTS,
+     * ERR_FORBIDDEN a link that leads out, ERR_NO_SPACE, ERR_BUSY.
      */
     int (*volume_do)(struct engine *engine, const char *volume_id,
                      const struct volume_request *request, struct volume_answer *answer,

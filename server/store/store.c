@@ -32,7 +32,8 @@ static const char *const sql[STMT_COUNT] = {
     [STMT_SANDBOX_LIST] =
         "SELECT id, namespace, client, template_id, alias, state, created_ms, started_ms, end_ms,"
         " cpu_count, memory_mb, disk_mb, flags, metadata, env, network, engine_data,"
-        " envd_version, envd_build, base_template, volume_mounts FROM sandboxes ORDER BY started_ms, id",
+        " envd_version, envd_build, base_template, volume_mounts FROM sandboxes"
+        " ORDER BY started_ms, id",
     [STMT_KEY_ADD] =
         "INSERT INTO keys (id, namespace, client, scopes, sha256, mask_tail, created_ms,"
         " expires_ms, revoked) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)",
