@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """tests/bench/bench.py - one table: figure, ours, peer, ratio. Called by run.sh.
 
-usage: bench.py [--out build/release] [--rounds 100] [--only envd|start|exec|sdk|proxy]
+usage: bench.py [--out build/release] [--rounds 100] [--only envd|start|exec|sdk|proxy|platform[:GROUP]]
                 [--write docs/benchmarks.md]
 
 Latencies are sequential, on keep-alive connections, of a release build; the clients are Python's
@@ -29,12 +29,13 @@ sys.path.insert(0, os.path.join(os.path.dirname(HERE), "contract"))
 
 import envd_bench  # noqa: E402
 import lib  # noqa: E402
+import platform_bench  # noqa: E402
 import run as contract  # noqa: E402
 from figures import Rate, Table, Times, optional  # noqa: E402
 
 BACKEND_PORT = 8000
 WRK_S = 5
-TABLE, ENVD_TABLE = "table", "envd table"  # the blocks of docs/benchmarks.md
+TABLE, ENVD_TABLE, PLATFORM_TABLE = "table", "envd table", "platform table"  # the blocks of docs/benchmarks.md
 
 
 def measure(rounds, call, warm=3):
@@ -192,9 +193,14 @@ def oci(runtime, rounds):
 HYBRID = "/sys/fs/cgroup/unified"
 
 
-def oci_on_v1(runtime, rounds):
-    """In a mount namespace where only cgroup v1 is seen: crun refuses v1 and v2 side by side."""
-    code = f"import bench, json; print(json.dumps(bench.oci({runtime!r}, {rounds}).values))"
+def on_v1(times):
+    """
+    The Times that the expression TIMES makes, in a mount namespace where only cgroup v1 is seen where
+    v1 and v2 are side by side, which crun refuses.
+    """
+    if not os.path.ismount(HYBRID):
+        return eval(times, {"bench": sys.modules[__name__], "platform_bench": platform_bench})
+    code = f"import bench, json, platform_bench; print(json.dumps(({times}).values))"
     done = run_quiet(["unshare", "-m", "sh", "-c", 'umount "$1" && exec "$2" -c "$3"', "sh", HYBRID,
                       sys.executable, code], cwd=HERE, timeout=600)  # fmt: skip
     return Times(json.loads(done.stdout))
@@ -396,6 +402,10 @@ def is_envd(figure):
     return figure.startswith("envd: ")
 
 
+def is_platform(figure):
+    return figure.startswith("platform: ")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", default=os.environ.get("SANDPIT_OUT") or f"{lib.ROOT}/build/release")
@@ -410,13 +420,17 @@ def main():
 
     if wanted("envd"):
         envd_bench.run(table, os.path.abspath(options.out))
-    if options.only != "envd":
+    if wanted("platform") or options.only.startswith("platform:"):
+        group = options.only.partition(":")[2]
+        platform_bench.run(table, options.out, sys.modules[__name__], group)
+    if options.only != "envd" and not options.only.startswith("platform"):
         with_server(options, table, wanted)
     about = f"{machine()}; release build"
     print(f"{about}; {rounds} rounds, sequential.\n\n{table.text()}")
     if options.write:
-        kinds = ((TABLE, lambda figure: not is_envd(figure), f"{about}; {rounds} rounds, sequential."),
-                 (ENVD_TABLE, is_envd, f"{about}."))  # fmt: skip
+        kinds = ((TABLE, lambda figure: not is_envd(figure) and not is_platform(figure), f"{about}; {rounds} rounds, sequential."),
+                 (ENVD_TABLE, is_envd, f"{about}."),
+                 (PLATFORM_TABLE, is_platform, f"{about}."))  # fmt: skip
         for name, keep, head in kinds:
             if any(keep(row[0]) for row in table.rows):
                 write(options.write, name, f"{head}\n\n{table.text(keep)}")
@@ -428,8 +442,8 @@ def with_server(options, table, wanted):
         if wanted("start"):
             peers["bubblewrap"] = optional("bubblewrap", "bwrap", lambda: bubblewrap(rounds))
             for runtime in ("crun", "runc"):
-                start = oci_on_v1 if os.path.ismount(HYBRID) else oci
-                peers[f"{runtime} run"] = optional(runtime, runtime, lambda: start(runtime, rounds))
+                times = f"bench.oci({runtime!r}, {rounds})"
+                peers[f"{runtime} run"] = optional(runtime, runtime, lambda: on_v1(times))
             created = create_latency(server, rounds)
             first = first_result_latency(server, rounds)
             for figure, ours in (("POST /v2/sandboxes", created),

@@ -2,10 +2,11 @@
  * tests/bench/load.c - the client of `make bench`: HTTP/1.1 over kept connections, one thread.
  *
  * usage: load [-X METHOD] [-H 'name: value']... [-d FILE | -b BYTES] [-c CONNECTIONS] [-n COUNT]
- *             [-e json|proto] [-w] PORT PATH
+ *             [-e json|proto] [-t] [-w] PORT PATH
  *   -d FILE   the request's body            -b BYTES  a body of that many bytes, made here
  *   -c        connections to 127.0.0.1      -n        requests in all, spread over them
  *   -e        count the payload of a Connect stream's data events
+ *   -t        report what each request took, too
  *   -w        wait: one request a connection, and when each got its first answer print "ready";
  *             hold them until standard input ends. None may end or fail in the meantime
  *
@@ -42,6 +43,7 @@ struct options {
     uint64_t count;
     uint32_t connections;
     enum payload payload;
+    bool times;
     bool wait;
 };
 
@@ -269,10 +271,17 @@ static void report(uint64_t spent_ns)
 
     qsort(took_ns, finished, sizeof(*took_ns), by_size);
     printf("{\"requests\":%llu,\"seconds\":%.6f,\"bytes\":%llu,\"payload\":%llu,"
-           "\"p50_us\":%.2f,\"p99_us\":%.2f,\"open\":%u}\n",
+           "\"p50_us\":%.2f,\"p99_us\":%.2f,\"open\":%u",
            (unsigned long long)finished, (double)spent_ns / 1e9, (unsigned long long)bytes,
            (unsigned long long)payload, (double)took_ns[last / 2] / 1e3,
            (double)took_ns[last * 99 / 100] / 1e3, answered);
+    if (options.times) {
+        printf(",\"times_us\":[");
+        for (uint64_t i = 0; i < finished; i++)
+            printf("%s%.2f", i > 0 ? "," : "", (double)took_ns[i] / 1e3);
+        printf("]");
+    }
+    printf("}\n");
 }
 
 static void add_header(const char *text)
@@ -288,7 +297,7 @@ static void parse(int argc, char **argv)
 {
     int option;
 
-    while ((option = getopt(argc, argv, "X:H:d:b:c:n:e:w")) != -1) {
+    while ((option = getopt(argc, argv, "X:H:d:b:c:n:e:tw")) != -1) {
         switch (option) {
         case 'X':
             options.method = optarg;
@@ -310,6 +319,9 @@ static void parse(int argc, char **argv)
             break;
         case 'e':
             options.payload = strcmp(optarg, "json") == 0 ? PAYLOAD_JSON : PAYLOAD_PROTO;
+            break;
+        case 't':
+            options.times = true;
             break;
         case 'w':
             options.wait = true;
