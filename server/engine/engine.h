@@ -65,6 +65,18 @@ typedef void (*engine_dial_fn)(void *ctx, int fd, const struct err *err);
 /* An init that ended by itself. Called on a thread of the engine; must not block. */
 typedef void (*engine_exit_fn)(void *ctx, const char *id);
 
+/* What `sample` measures of one sandbox. */
+struct engine_sample {
+    const char *id, *engine_data; /* which; borrowed */
+    bool ok;                      /* it was measured; else all that follows is 0 */
+    bool has_disk;
+    uint64_t cpu_us; /* used since its first start, of all cores together */
+    uint64_t memory_bytes;
+    uint64_t cache_bytes; /* of memory_bytes: file pages */
+    uint64_t disk_used_bytes;
+    uint64_t disk_total_bytes; /* 0: only what the template says */
+};
+
 struct engine;
 
 struct engine_ops {
@@ -139,6 +151,18 @@ struct engine_ops {
                      struct err *err);
     /* Worker. Give what was written to ANSWER->file its name; ANSWER then has the file's entry. */
     int (*volume_commit)(struct engine *engine, struct volume_answer *answer, struct err *err);
+    /*
+     * Any thread that may block, one at a time. Measure COUNT sandboxes at once; cheap for a
+     * thousand. -1: none can be measured here.
+     */
+    int (*sample)(struct engine *engine, struct engine_sample *samples, size_t count,
+                  struct err *err);
+    /*
+     * Worker. *FD is a non-blocking pipe (the caller's) of what envd says in the running sandbox
+     * ID, one JSON object a line, untrusted. What was said while nobody read is there, up to 64
+     * KiB. One reader at a time. ERR_NOT_FOUND: it does not run, or was made without one.
+     */
+    int (*open_log)(struct engine *engine, const char *id, int *fd, struct err *err);
     void (*free)(struct engine *engine);
 };
 

@@ -133,6 +133,7 @@ int sandbox_bring_up(struct lifecycle *lifecycle, struct sandbox *sandbox,
     log_info("sandbox created", "sandbox_id", entry->sandbox.id, "namespace",
              entry->sandbox.namespace_, "template", entry->sandbox.template_id, "took_ms",
              log_num(time_mono_ms() - begun));
+    entry_tell(lifecycle, entry, LIFECYCLE_CREATED, SANDBOX_END_NONE);
     sandbox_copy(out, &entry->sandbox);
     registry_release(&lifecycle->registry, entry);
     return 0;

@@ -67,6 +67,10 @@ char *env_seal(struct lifecycle *lifecycle, const char *namespace_, const json_t
 int env_open(struct lifecycle *lifecycle, const char *namespace_, const char *sealed, json_t **out,
              struct err *err);
 
+/* lifecycle.c: tell whoever wants to know. The held ENTRY; WHY for KILLED alone. */
+void entry_tell(struct lifecycle *lifecycle, const struct entry *entry, enum lifecycle_event event,
+                enum sandbox_end why);
+
 /* tokens.c: fill the derived secrets of ENTRY. */
 void entry_derive(struct lifecycle *lifecycle, struct entry *entry);
 void lifecycle_jwt_key(struct lifecycle *lifecycle, const char *id, uint8_t out[SHA256_BYTES]);

@@ -49,6 +49,8 @@ int entry_end(struct lifecycle *lifecycle, struct entry *entry, enum sandbox_end
         registry_release(&lifecycle->registry, entry);
         return -1;
     }
+    if (why != SANDBOX_END_FAILED) /* nobody was told that it began */
+        entry_tell(lifecycle, entry, LIFECYCLE_KILLED, why);
     /* It is gone. A row that stays says KILLING, and the next start removes it. */
     if (store_sandbox_delete(lifecycle->config.store, entry->sandbox.id, &gone) < 0)
         log_err(LOG_ERROR, "row of an ended sandbox stays", entry->sandbox.id, &gone);

@@ -37,6 +37,15 @@ int engine_failed(const char *what, const char *id, struct err *err)
     return err_wrap(err, "%s %s", what, id);
 }
 
+void entry_tell(struct lifecycle *lifecycle, const struct entry *entry, enum lifecycle_event event,
+                enum sandbox_end why)
+{
+    const struct lifecycle_config *config = &lifecycle->config;
+
+    if (config->on_event != NULL)
+        config->on_event(config->on_event_ctx, event, &entry->sandbox, why);
+}
+
 static void engine_exited(void *ctx, const char *id)
 {
     struct lifecycle *lifecycle = ctx;

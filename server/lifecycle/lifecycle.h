@@ -29,6 +29,25 @@ struct lifecycle;
  */
 typedef void (*lifecycle_end_fn)(void *ctx, const char *id);
 
+/* What happened to a sandbox; for who tells others of it. */
+enum lifecycle_event {
+    LIFECYCLE_CREATED,
+    LIFECYCLE_PAUSED,
+    LIFECYCLE_RESUMED,
+    LIFECYCLE_UPDATED,      /* its timeout or its network */
+    LIFECYCLE_CHECKPOINTED, /* a snapshot or fork was taken of it */
+    LIFECYCLE_KILLED,       /* WHY says how */
+    LIFECYCLE_EVENT_COUNT
+};
+
+/*
+ * SANDBOX (borrowed) is as it is after. Called on the worker that did it, which still holds the
+ * sandbox: may wait for a disk, must not call lifecycle. After the outcome is stored; KILLED before
+ * the row goes, so after a crash it may come a second time, but is never left out.
+ */
+typedef void (*lifecycle_event_fn)(void *ctx, enum lifecycle_event event,
+                                   const struct sandbox *sandbox, enum sandbox_end why);
+
 struct lifecycle_config {
     struct engine *engine;
     struct store *store;
@@ -40,6 +59,8 @@ struct lifecycle_config {
     int64_t replay_total_bytes;
     lifecycle_end_fn on_end;
     void *on_end_ctx;
+    lifecycle_event_fn on_event; /* or NULL; already called within lifecycle_new */
+    void *on_event_ctx;
 };
 
 /*

@@ -83,6 +83,7 @@ int entry_pause(struct lifecycle *lifecycle, struct entry *entry, struct err *er
         return -1;
     }
     entry_disarm(&lifecycle->registry, entry);
+    entry_tell(lifecycle, entry, LIFECYCLE_PAUSED, SANDBOX_END_NONE);
     log_info("sandbox paused", "sandbox_id", id, "kept", "memory");
     return 0;
 }
@@ -107,6 +108,7 @@ int entry_resume(struct lifecycle *lifecycle, struct entry *entry, int64_t timeo
         return -1;
     }
     entry_arm(&lifecycle->registry, entry, span.end_mono_ms);
+    entry_tell(lifecycle, entry, LIFECYCLE_RESUMED, SANDBOX_END_NONE);
     log_info("sandbox resumed", "sandbox_id", id);
     return 0;
 }

@@ -51,6 +51,7 @@ static void drop_lost(struct lifecycle *lifecycle, struct entry *entry)
 
     log_warn("sandbox ended", "sandbox_id", entry->sandbox.id, "reason",
              sandbox_end_name(SANDBOX_END_LOST));
+    entry_tell(lifecycle, entry, LIFECYCLE_KILLED, SANDBOX_END_LOST);
     if (store_sandbox_delete(lifecycle->config.store, entry->sandbox.id, &err) < 0)
         log_err(LOG_ERROR, "row of a lost sandbox stays", entry->sandbox.id, &err);
     registry_remove(&lifecycle->registry, entry);

@@ -184,6 +184,7 @@ static int move_end(struct lifecycle *lifecycle, struct entry *entry, int64_t ti
         return -1;
     entry_set_times(&lifecycle->registry, entry, 0, span.end_unix_ms, span.end_mono_ms);
     entry_arm(&lifecycle->registry, entry, span.end_mono_ms);
+    entry_tell(lifecycle, entry, LIFECYCLE_UPDATED, SANDBOX_END_NONE);
     return 0;
 }
 

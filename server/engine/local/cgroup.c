@@ -16,8 +16,8 @@
 #define MOUNTINFO_MAX_BYTES (4 * 1024 * 1024)
 #define REMOVE_WAIT_MS 5000
 
-static const char *const controller_names[CGROUP_HIERARCHIES] = {"memory", "pids", "cpu",
-                                                                 "freezer"};
+static const char *const controller_names[CGROUP_HIERARCHIES] = {"memory", "pids", "cpu", "freezer",
+                                                                 "cpuacct"};
 
 /* WORD is one of the words of LIST, which SEPARATORS part. */
 static bool list_has(const char *list, const char *separators, const char *word)
@@ -120,7 +120,7 @@ int cgroups_find(const char *text, cgroup_read_fn read_fn, struct cgroups *out, 
         }
     }
     for (size_t i = 0; i < CGROUP_HIERARCHIES; i++) {
-        if (found.mounts[i] != NULL)
+        if (found.mounts[i] != NULL || i == CGROUP_CPUACCT)
             continue;
         cgroups_clear(&found);
         return refuse_missing(controller_names[i], v2, err);
@@ -160,9 +160,11 @@ char *cgroups_controllers(const char *mount)
     return text;
 }
 
-/* The same folder as an earlier hierarchy's: version 2, or controllers mounted together. */
+/* The same folder as an earlier hierarchy's: version 2, or controllers mounted together; or none. */
 static bool is_repeat(const struct cgroups *cgroups, size_t i)
 {
+    if (cgroups->mounts[i] == NULL)
+        return true;
     for (size_t j = 0; j < i; j++) {
         if (str_eq(cgroups->mounts[i], cgroups->mounts[j]))
             return true;
@@ -211,6 +213,8 @@ void cgroups_free(struct cgroups *cgroups)
 void cgroups_remove_base(const struct cgroups *cgroups)
 {
     for (size_t i = 0; i < CGROUP_HIERARCHIES; i++) {
+        if (is_repeat(cgroups, i))
+            continue;
         _cleanup_free_ char *path = mem_asprintf("%s/%s", cgroups->mounts[i], cgroups->base);
         rmdir(path); /* stays while a sandbox does */
     }
@@ -255,11 +259,15 @@ int cgroup_attach(const struct cgroup *cgroup, pid_t pid, struct err *err)
     return 0;
 }
 
-int cgroup_attach_guest(const struct cgroup_grants *grants, pid_t pid, struct err *err)
+int cgroup_attach_guest(const struct cgroup *cgroup, const struct cgroup_grants *grants, pid_t pid,
+                        struct err *err)
 {
+    int counted = cgroup->fds[CGROUP_CPUACCT];
     char text[16];
 
     snprintf(text, sizeof(text), "%d", pid);
+    if (counted >= 0 && file_poke(counted, "cgroup.procs", text, err) < 0)
+        return err_wrap(err, "%s control group", controller_names[CGROUP_CPUACCT]);
     for (size_t i = 0; i < grants->count; i++) {
         if (str_eq(grants->items[i].kind, "user") &&
             write(grants->items[i].fd, text, strlen(text)) < 0)
@@ -361,14 +369,42 @@ int cgroup_remove(const struct cgroups *cgroups, const char *name, struct err *e
     return 0;
 }
 
+int cgroups_open_counted(const struct cgroups *cgroups, int out[2], struct err *err)
+{
+    static const enum cgroup_controller wanted[2] = {CGROUP_MEMORY, CGROUP_CPUACCT};
+    int fds[2] = {-1, -1};
+
+    for (int i = 0; i < 2; i++) {
+        const char *mount = cgroups->mounts[wanted[i]];
+        if (mount == NULL) {
+            fd_close(&fds[0]);
+            return err_set(err, ERR_UNSUPPORTED,
+                           "CPU time cannot be measured: mount -t cgroup -o cpuacct cgroup "
+                           "/sys/fs/cgroup/cpuacct");
+        }
+        _cleanup_free_ char *path = mem_asprintf("%s/%s", mount, cgroups->base);
+        fds[i] = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (fds[i] < 0) {
+            err_sys(err, errno, "cannot open control group %s", path);
+            fd_close(&fds[0]);
+            return -1;
+        }
+    }
+    out[0] = fds[0];
+    out[1] = fds[1];
+    return 2;
+}
+
 void cgroups_each(const struct cgroups *cgroups, void (*fn)(void *ctx, const char *name), void *ctx)
 {
     for (size_t i = 0; i < CGROUP_HIERARCHIES; i++) {
+        if (is_repeat(cgroups, i))
+            continue;
         _cleanup_free_ char *path = mem_asprintf("%s/%s", cgroups->mounts[i], cgroups->base);
         struct dirent *entry;
-        DIR *dir;
+        DIR *dir = opendir(path);
 
-        if (is_repeat(cgroups, i) || (dir = opendir(path)) == NULL)
+        if (dir == NULL)
             continue;
         while ((entry = readdir(dir)) != NULL) {
             if (entry->d_type == DT_DIR && entry->d_name[0] != '.' &&

@@ -16,7 +16,8 @@
 #include "server/base/err.h"
 #include "server/base/mem.h"
 
-#define CGROUP_HIERARCHIES 4 /* version 1: memory, pids, cpu, freezer; version 2 uses the first */
+/* Version 1: memory, pids, cpu, freezer, cpuacct; version 2 uses the first. */
+#define CGROUP_HIERARCHIES 5
 #define CGROUP_NAME_SIZE 24  /* a group's name with the NUL */
 #define CGROUP_GRANTS_MAX 16 /* open files that envd gets of its sandbox's groups */
 
@@ -35,7 +36,13 @@
 #define CGROUP_RESERVE_MAX_BYTES ((uint64_t)128 << 20) /* of memory, kept for envd */
 #define CGROUP_RESERVE_MAX_PIDS 32
 
-enum cgroup_controller { CGROUP_MEMORY, CGROUP_PIDS, CGROUP_CPU, CGROUP_FREEZER };
+enum cgroup_controller {
+    CGROUP_MEMORY,
+    CGROUP_PIDS,
+    CGROUP_CPU,
+    CGROUP_FREEZER,
+    CGROUP_CPUACCT, /* version 1, to measure alone: may be missing, has no groups within */
+};
 
 struct cgroup_limits {
     uint32_t cpu_count;
@@ -50,8 +57,9 @@ uint32_t cgroup_guest_pids(const struct cgroup_limits *limits);
 /* What was found. Immutable after cgroups_open. */
 struct cgroups {
     const struct cgroup_ops *ops;
-    char *mounts[CGROUP_HIERARCHIES]; /* by enum cgroup_controller; equal when mounted together */
-    char *base;                       /* "sandpit-<instance>" */
+    /* By enum cgroup_controller; equal when mounted together; NULL: no CPUACCT. */
+    char *mounts[CGROUP_HIERARCHIES];
+    char *base; /* "sandpit-<instance>" */
 };
 
 /* One group: its folders, open. -1 where a hierarchy is the same as an earlier one. */
@@ -61,7 +69,7 @@ struct cgroup {
 #define CGROUP_NONE                                                                                \
     {                                                                                              \
         {                                                                                          \
-            -1, -1, -1, -1                                                                         \
+            -1, -1, -1, -1, -1                                                                     \
         }                                                                                          \
     }
 
@@ -122,8 +130,9 @@ int cgroup_create(const struct cgroups *cgroups, const char *name, struct cgroup
                   struct err *err);
 /* Move PID into it, in every hierarchy. Version 1 waits about 10 ms for an RCU grace period. */
 int cgroup_attach(const struct cgroup *cgroup, pid_t pid, struct err *err);
-/* The same into its guest, through GRANTS of `divide`. */
-int cgroup_attach_guest(const struct cgroup_grants *grants, pid_t pid, struct err *err);
+/* The same into its guest, through GRANTS of `divide`, and to where CPU time is counted. */
+int cgroup_attach_guest(const struct cgroup *cgroup, const struct cgroup_grants *grants, pid_t pid,
+                        struct err *err);
 /* Version 2: a descriptor of the guest's folder to start a process in; -1 with *ERR. */
 int cgroup_open_guest(const struct cgroup *cgroup, struct err *err);
 void cgroup_close(struct cgroup *cgroup);
@@ -134,6 +143,11 @@ int cgroup_grant(struct cgroup_grants *grants, const char *kind, int folder, con
 void cgroup_grants_clear(struct cgroup_grants *grants);
 /* Remove group NAME everywhere; waits for the last process to be gone. ERR_BUSY after 5 s. */
 int cgroup_remove(const struct cgroups *cgroups, const char *name, struct err *err);
+/*
+ * Folders, O_PATH, that have the sandboxes' groups: OUT[0] for memory, OUT[1] for CPU time.
+ * ERR_UNSUPPORTED on version 1 without cpuacct.
+ */
+int cgroups_open_counted(const struct cgroups *cgroups, int out[2], struct err *err);
 /* FN for each group below the base, in any hierarchy; a name may come more than once. */
 void cgroups_each(const struct cgroups *cgroups, void (*fn)(void *ctx, const char *name),
                   void *ctx);

@@ -86,7 +86,7 @@ static const struct {
     {"freezer", CGROUP_FREEZER, CGROUP_GUEST "/freezer.state", O_RDWR, false},
     {"memory", CGROUP_MEMORY, "memory.usage_in_bytes", O_RDONLY, false},
     {"memory-stat", CGROUP_MEMORY, "memory.stat", O_RDONLY, false},
-    {"cpu", CGROUP_CPU, "cpuacct.usage", O_RDONLY, true}, /* there if mounted with cpu */
+    {"cpu", CGROUP_CPUACCT, "cpuacct.usage", O_RDONLY, true}, /* cpuacct may not be mounted */
 };
 
 /* A file of each hierarchy, by which folder() finds controllers that are mounted together. */
@@ -95,6 +95,7 @@ static const char *const own_files[CGROUP_HIERARCHIES] = {
     [CGROUP_PIDS] = "pids.max",
     [CGROUP_CPU] = "cpu.shares",
     [CGROUP_FREEZER] = "freezer.state",
+    [CGROUP_CPUACCT] = "cpuacct.usage",
 };
 
 static int v1_divide(const struct cgroup *cgroup, struct cgroup_grants *out, struct err *err)

@@ -330,6 +330,7 @@ struct blocking {
     pthread_mutex_t lock;
     pthread_cond_t cond;
     bool done;
+    int *fds; /* PACKET_FDS_MAX of the caller's; NULL: not wanted */
     struct launcher_reply reply;
     struct err err;
 };
@@ -341,6 +342,8 @@ static void blocking_answered(struct client *client, struct call *call,
     struct blocking *blocking = container_of(call, struct blocking, call);
 
     (void)client;
+    for (int i = 0; i < PACKET_FDS_MAX && blocking->fds != NULL; i++)
+        blocking->fds[i] = steal_fd(&fds[i]);
     close_all(fds);
     pthread_mutex_lock(&blocking->lock);
     blocking->reply = *reply;
@@ -349,6 +352,24 @@ static void blocking_answered(struct client *client, struct call *call,
     blocking->done = true;
     pthread_cond_signal(&blocking->cond);
     pthread_mutex_unlock(&blocking->lock); /* the last touch: the caller may be gone after it */
+}
+
+/* Send REQUEST and wait for the answer, which is in BLOCKING then. */
+static int ask_and_wait(struct client *client, struct blocking *blocking,
+                        struct launcher_request *request, int fd, struct err *err)
+{
+    if (submit(client, &blocking->call, request, fd, err) < 0)
+        return -1;
+    pthread_mutex_lock(&blocking->lock);
+    while (!blocking->done)
+        pthread_cond_wait(&blocking->cond, &blocking->lock);
+    pthread_mutex_unlock(&blocking->lock);
+    pthread_cond_destroy(&blocking->cond);
+    pthread_mutex_destroy(&blocking->lock);
+    if (blocking->err.code == ERR_NONE)
+        return 0;
+    *err = blocking->err;
+    return -1;
 }
 
 int client_call(struct client *client, struct launcher_request *request, int fd,
@@ -360,21 +381,26 @@ int client_call(struct client *client, struct launcher_request *request, int fd,
         .cond = PTHREAD_COND_INITIALIZER,
     };
 
-    if (submit(client, &blocking.call, request, fd, err) < 0)
+    if (ask_and_wait(client, &blocking, request, fd, err) < 0)
         return -1;
-    pthread_mutex_lock(&blocking.lock);
-    while (!blocking.done)
-        pthread_cond_wait(&blocking.cond, &blocking.lock);
-    pthread_mutex_unlock(&blocking.lock);
-    pthread_cond_destroy(&blocking.cond);
-    pthread_mutex_destroy(&blocking.lock);
-    if (blocking.err.code != ERR_NONE) {
-        *err = blocking.err;
-        return -1;
-    }
     if (reply != NULL)
         *reply = blocking.reply;
     return 0;
+}
+
+int client_call_fds(struct client *client, struct launcher_request *request,
+                    int fds[PACKET_FDS_MAX], struct err *err)
+{
+    struct blocking blocking = {
+        .call = {.answered = blocking_answered},
+        .lock = PTHREAD_MUTEX_INITIALIZER,
+        .cond = PTHREAD_COND_INITIALIZER,
+        .fds = fds,
+    };
+
+    for (int i = 0; i < PACKET_FDS_MAX; i++)
+        fds[i] = -1;
+    return ask_and_wait(client, &blocking, request, -1, err);
 }
 
 /* A dial: asked on a loop, answered on it. */

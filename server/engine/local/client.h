@@ -24,6 +24,9 @@ void client_free(struct client *client);
 typedef void (*client_item_fn)(void *ctx, const struct launcher_reply *item);
 int client_call(struct client *client, struct launcher_request *request, int fd,
                 client_item_fn item, void *ctx, struct launcher_reply *reply, struct err *err);
+/* The same for an answer with descriptors: FDS are the caller's, -1 where there is none. */
+int client_call_fds(struct client *client, struct launcher_request *request,
+                    int fds[PACKET_FDS_MAX], struct err *err);
 
 /* engine.h dial. Never blocks. */
 void client_dial(struct client *client, struct loop *loop, const char *id, uint16_t port, bool ipv6,

@@ -28,6 +28,7 @@ struct context {
     char boot_id[BOOT_ID_SIZE];
     int sandboxes_dir;
     int records_dir;
+    int logs_dir;   /* <run>/logs: logpipe.h */
     int host_netns; /* the launcher's own network namespace */
     bool idmap;
     struct cgroups *cgroups;

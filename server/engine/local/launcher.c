@@ -132,6 +132,7 @@ static int open_folder(const char *path, int *out, struct err *err)
 static int make_folders(struct launcher *launcher, struct err *err)
 {
     struct context *ctx = &launcher->ctx;
+    _cleanup_free_ char *logs = mem_asprintf("%s/logs", launcher->config.run_dir);
     char hex[SHA256_HEX_SIZE];
 
     if (dir_make(launcher->config.state_dir, 0755, err) < 0 ||
@@ -142,7 +143,7 @@ static int make_folders(struct launcher *launcher, struct err *err)
     ctx->stage_path = mem_asprintf("%s/stage", launcher->config.run_dir);
     if (open_folder(ctx->sandboxes_path, &ctx->sandboxes_dir, err) < 0 ||
         open_folder(ctx->records_path, &ctx->records_dir, err) < 0 ||
-        dir_make(ctx->stage_path, 0700, err) < 0)
+        open_folder(logs, &ctx->logs_dir, err) < 0 || dir_make(ctx->stage_path, 0700, err) < 0)
         return -1;
     hash_sha256_hex(launcher->config.state_dir, strlen(launcher->config.state_dir), hex);
     memcpy(ctx->instance, hex, sizeof(ctx->instance) - 1);
@@ -335,6 +336,7 @@ __attribute__((noreturn)) static void launcher_run(const struct local_config *co
     };
     launcher->ctx.config = &launcher->config;
     launcher->ctx.sandboxes_dir = launcher->ctx.records_dir = -1;
+    launcher->ctx.logs_dir = -1;
     launcher->ctx.host_netns = launcher->ctx.router_netns = -1;
     launcher->server.fd = launcher->children.fd = launcher->addresses.fd = -1;
     launcher->router.fd = -1;

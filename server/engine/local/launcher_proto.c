@@ -47,6 +47,8 @@ static const struct {
     [LAUNCHER_SNAPSHOT] = {.id = true, .snapshot = true},
     [LAUNCHER_SNAPSHOT_DELETE] = {.snapshot = true},
     [LAUNCHER_SNAPSHOT_LIST] = {.id = false},
+    [LAUNCHER_GROUPS] = {.id = false},
+    [LAUNCHER_LOG] = {.id = true},
 };
 
 static int spec_check(const struct launcher_request *request, struct err *err)

@@ -40,6 +40,8 @@ enum launcher_op {
     LAUNCHER_SNAPSHOT,
     LAUNCHER_SNAPSHOT_DELETE,
     LAUNCHER_SNAPSHOT_LIST,
+    LAUNCHER_GROUPS, /* answered with the folders of all sandboxes' groups: memory, CPU time */
+    LAUNCHER_LOG,    /* answered with the pipe of what envd says */
     LAUNCHER_OP_COUNT
 };
 

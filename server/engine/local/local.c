@@ -10,10 +10,12 @@
 #include "server/base/mem.h"
 #include "server/base/str.h"
 #include "server/engine/local/client.h"
+#include "server/engine/local/sample.h"
 
 struct local {
     struct engine engine;
     struct client *client;
+    int groups[2]; /* sample.h; -1 until first wanted. Whoever samples, one at a time */
 };
 
 static struct client *client_of(struct engine *engine)
@@ -233,11 +235,73 @@ static int local_snapshot_list(struct engine *engine, engine_snapshot_fn fn, voi
     return rc;
 }
 
+/* What engine_data() wrote. */
+static bool slot_of(const char *data, uint32_t *out)
+{
+    static const char key[] = "\"slot\":";
+    const char *at = data != NULL ? strstr(data, key) : NULL;
+    struct err ignored = {0};
+    uint64_t slot;
+
+    if (at == NULL)
+        return false;
+    at += sizeof(key) - 1;
+    if (str_to_u64(at, strspn(at, "0123456789"), 0, UINT32_MAX, "slot", &slot, &ignored) < 0)
+        return false;
+    *out = (uint32_t)slot;
+    return true;
+}
+
+static int open_groups(struct local *local, struct err *err)
+{
+    struct launcher_request request = {.op = LAUNCHER_GROUPS};
+    int fds[PACKET_FDS_MAX];
+
+    if (local->groups[0] >= 0)
+        return 0;
+    if (client_call_fds(local->client, &request, fds, err) < 0)
+        return -1;
+    local->groups[0] = fds[0];
+    local->groups[1] = fds[1];
+    return fds[1] >= 0 ? 0 : err_set(err, ERR_INTERNAL, "the launcher sent no control groups");
+}
+
+static int local_sample(struct engine *engine, struct engine_sample *samples, size_t count,
+                        struct err *err)
+{
+    struct local *local = container_of(engine, struct local, engine);
+    uint32_t slot;
+
+    if (open_groups(local, err) < 0)
+        return -1;
+    for (size_t i = 0; i < count; i++) {
+        if (slot_of(samples[i].engine_data, &slot))
+            sample_read(local->groups, slot, &samples[i]);
+    }
+    return 0;
+}
+
+static int local_open_log(struct engine *engine, const char *id, int *fd, struct err *err)
+{
+    struct launcher_request request;
+    int fds[PACKET_FDS_MAX];
+
+    if (request_init(&request, LAUNCHER_LOG, id, err) < 0 ||
+        client_call_fds(client_of(engine), &request, fds, err) < 0)
+        return -1;
+    if (fds[0] < 0)
+        return err_set(err, ERR_INTERNAL, "the launcher sent no log pipe");
+    *fd = fds[0];
+    return 0;
+}
+
 static void local_free(struct engine *engine)
 {
     struct local *local = container_of(engine, struct local, engine);
 
     client_free(local->client);
+    fd_close(&local->groups[0]);
+    fd_close(&local->groups[1]);
     free(local);
 }
 
@@ -257,6 +321,8 @@ static const struct engine_ops local_ops = {
     .snapshot = local_snapshot,
     .snapshot_delete = local_snapshot_delete,
     .snapshot_list = local_snapshot_list,
+    .sample = local_sample,
+    .open_log = local_open_log,
     .free = local_free,
 };
 
@@ -264,6 +330,7 @@ int local_engine_new(int sock, struct engine **out, struct err *err)
 {
     struct local *local = mem_zalloc(sizeof(*local));
 
+    local->groups[0] = local->groups[1] = -1;
     local->engine.ops = &local_ops;
     if (client_new(sock, &local->engine, &local->client, err) < 0) {
         free(local);

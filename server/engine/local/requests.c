@@ -7,6 +7,7 @@
 #include "server/base/log.h"
 #include "server/base/str.h"
 #include "server/engine/local/launcher.h"
+#include "server/engine/local/logpipe.h"
 #include "server/engine/local/netns.h"
 #include "server/engine/local/rootfs_base.h"
 
@@ -160,6 +161,30 @@ static int on_kept(struct launcher *launcher, struct call *call, struct err *err
     return err_set(err, ERR_UNSUPPORTED, "the local engine cannot do this yet");
 }
 
+static int on_groups(struct launcher *launcher, struct call *call, struct err *err)
+{
+    int fds[2], count;
+
+    count = cgroups_open_counted(launcher->ctx.cgroups, fds, err);
+    if (count < 0)
+        return -1;
+    launcher_send_sockets(launcher, call->request->serial, fds, count);
+    for (int i = 0; i < count; i++)
+        fd_close(&fds[i]);
+    return 0;
+}
+
+static int on_log(struct launcher *launcher, struct call *call, struct err *err)
+{
+    int fd = logpipe_open(&launcher->ctx, call->box->record.slot, err);
+
+    if (fd < 0)
+        return -1;
+    launcher_answer(launcher, call->request->serial, NULL, fd, NULL);
+    fd_close(&fd);
+    return 0;
+}
+
 /* Which sandbox an operation needs. */
 enum need {
     NEED_NONE,    /* no sandbox, or looks for itself */
@@ -185,6 +210,8 @@ static const struct {
     [LAUNCHER_SNAPSHOT] = {on_kept, NEED_NONE},
     [LAUNCHER_SNAPSHOT_DELETE] = {on_kept, NEED_NONE},
     [LAUNCHER_SNAPSHOT_LIST] = {on_kept, NEED_NONE},
+    [LAUNCHER_GROUPS] = {on_groups, NEED_NONE},
+    [LAUNCHER_LOG] = {on_log, NEED_RUNNING},
 };
 
 /* Find the sandbox and see that the operation is allowed in its state. */

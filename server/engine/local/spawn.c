@@ -15,6 +15,7 @@
 #include "server/engine/local/egress.h"
 #include "server/engine/local/first.h"
 #include "server/engine/local/launcher_proto.h"
+#include "server/engine/local/logpipe.h"
 #include "server/engine/local/netns.h"
 #include "server/engine/local/remove.h"
 #include "server/engine/local/rootfs.h"
@@ -94,8 +95,8 @@ static int start_first(const struct context *ctx, struct build *build, struct er
 
     if (into && guest < 0)
         return -1;
-    build->pid = sys_clone(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC, guest,
-                           &build->pidfd);
+    build->pid =
+        sys_clone(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC, guest, &build->pidfd);
     if (build->pid < 0)
         return err_sys(err, errno, "cannot start the sandbox's first process");
     if (build->pid == 0) {
@@ -105,7 +106,7 @@ static int start_first(const struct context *ctx, struct build *build, struct er
         first_run(&build->plan);
     }
     fd_close(&build->plan.control);
-    if (!into && cgroup_attach_guest(&build->plan.grants, build->pid, err) < 0)
+    if (!into && cgroup_attach_guest(&build->plan.cgroup, &build->plan.grants, build->pid, err) < 0)
         return -1;
     if (write(build->gate, "1", 1) != 1)
         return err_sys(err, errno, "the sandbox's first process ended early");
@@ -137,7 +138,8 @@ static int run_build(const struct context *ctx, struct build *build, struct err 
     if (make_folder(ctx, build, err) < 0 || make_channels(build, err) < 0)
         return -1;
     if (cgroup_create(ctx->cgroups, group, &build->plan.cgroup, err) < 0 ||
-        ctx->cgroups->ops->divide(&build->plan.cgroup, &build->plan.grants, err) < 0)
+        ctx->cgroups->ops->divide(&build->plan.cgroup, &build->plan.grants, err) < 0 ||
+        logpipe_make(ctx, build->plan.slot, &build->plan.grants, err) < 0)
         return -1;
     build->plan.userns = userns_new(slot_root_id(ctx, build->plan.slot), err);
     if (build->plan.userns < 0)
@@ -220,6 +222,7 @@ int spawn_destroy(const struct context *ctx, const char *folder, const struct re
             return -1;
         if (cgroup_remove(ctx->cgroups, group, err) < 0)
             return -1;
+        logpipe_remove(ctx, record->slot);
     }
     /*
      * The network link goes with its namespace, a moment later: to remove it here would wait 20 ms

@@ -31,6 +31,8 @@ struct harness {
     struct lifecycle *lifecycle;
     struct test_engine test;
     atomic_int ended; /* on_end calls */
+    atomic_int events[LIFECYCLE_EVENT_COUNT];
+    _Atomic(enum sandbox_end) why; /* of the last event */
 };
 
 static void on_end(void *ctx, const char *id)
@@ -39,12 +41,24 @@ static void on_end(void *ctx, const char *id)
     atomic_fetch_add(&((struct harness *)ctx)->ended, 1);
 }
 
+static void on_event(void *ctx, enum lifecycle_event event, const struct sandbox *sandbox,
+                     enum sandbox_end why)
+{
+    struct harness *h = ctx;
+
+    (void)sandbox;
+    atomic_store(&h->why, why);
+    atomic_fetch_add(&h->events[event], 1);
+}
+
 static void harness_start(struct harness *h)
 {
     struct lifecycle_config config = {
         .engine = &h->test.engine,
         .on_end = on_end,
         .on_end_ctx = h,
+        .on_event = on_event,
+        .on_event_ctx = h,
         .master = {.bytes = "0123456789abcdef0123456789abcdef", .len = 32},
     };
     struct err err = {0};

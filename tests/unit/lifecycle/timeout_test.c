@@ -186,6 +186,24 @@ static void a_pause_or_resume_that_fails_changes_nothing(void **state)
     assert_int_equal(err.code, ERR_CONFLICT);
 }
 
+static void each_thing_that_happens_is_told_once(void **state)
+{
+    struct harness *h = *state;
+    _cleanup_sandbox_ struct sandbox resumed = {0};
+    char id[SANDBOX_ID_SIZE];
+    struct err err = {0};
+
+    make(h, &plain, id);
+    assert_int_equal(lifecycle_set_timeout(h->lifecycle, "team", id, 60000, false, &err), 0);
+    assert_int_equal(lifecycle_pause(h->lifecycle, "team", id, &err), 0);
+    assert_int_equal(lifecycle_pause(h->lifecycle, "team", id, &err), -1); /* no event */
+    assert_int_equal(lifecycle_resume(h->lifecycle, "team", id, 60000, &resumed, &err), 0);
+    assert_int_equal(lifecycle_kill(h->lifecycle, "team", id, SANDBOX_END_KILLED, &err), 0);
+    for (int i = LIFECYCLE_CREATED; i < LIFECYCLE_EVENT_COUNT; i++)
+        assert_int_equal(h->events[i], i == LIFECYCLE_CHECKPOINTED ? 0 : 1);
+    assert_int_equal(h->why, SANDBOX_END_KILLED);
+}
+
 static void a_restart_adopts_what_lives_and_drops_what_is_lost(void **state)
 {
     struct harness *h = *state;
@@ -375,6 +393,7 @@ int main(void)
         life_test(auto_pause_keeps_it_until_a_connect),
         life_test(an_engine_that_cannot_pause_ends_it_at_the_timeout),
         life_test(a_pause_or_resume_that_fails_changes_nothing),
+        life_test(each_thing_that_happens_is_told_once),
         life_test(a_restart_adopts_what_lives_and_drops_what_is_lost),
         life_test(a_restart_finishes_what_was_begun),
         life_test(what_expired_while_the_server_was_down_ends_at_once),

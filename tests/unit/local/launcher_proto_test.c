@@ -52,7 +52,8 @@ static void every_operation_has_a_well_formed_request(void **state)
             request = good_create();
             request.op = op;
         }
-        if (op == LAUNCHER_LIST || op == LAUNCHER_SNAPSHOT_LIST || op == LAUNCHER_SNAPSHOT_DELETE)
+        if (op == LAUNCHER_LIST || op == LAUNCHER_SNAPSHOT_LIST || op == LAUNCHER_SNAPSHOT_DELETE ||
+            op == LAUNCHER_GROUPS)
             request.id[0] = '\0';
         if (op == LAUNCHER_SNAPSHOT || op == LAUNCHER_SNAPSHOT_DELETE)
             request.snapshot_id[0] = 's';
