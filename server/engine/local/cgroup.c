@@ -160,7 +160,7 @@ char *cgroups_controllers(const char *mount)
     return text;
 }
 
-/* The same folder as an earlier hierarchy's: version 2, or controllers mounted together; or none. */
+/* No folder of its own: version 2, mounted together with an earlier one, or not there. */
 static bool is_repeat(const struct cgroups *cgroups, size_t i)
 {
     if (cgroups->mounts[i] == NULL)
