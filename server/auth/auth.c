@@ -9,21 +9,25 @@
 
 #include "server/base/log.h"
 #include "server/base/mem.h"
+#include "server/base/str.h"
 #include "server/base/time.h"
 
 #define INVALID_KEY                                                                                \
     "Invalid API key, please visit https://e2b.dev/docs/api-key for more information.\n"
 
-/* Keys sorted by SHA-256; never changed once published. */
+/* Keys sorted by SHA-256, limits by owner; never changed once published. */
 struct key_set {
     struct key *keys;
     size_t count;
+    struct quota_row *quotas;
+    size_t quota_count;
 };
 
 struct auth {
     struct store *store;
     pthread_rwlock_t lock; /* guards the pointer `set`; held for a lookup or a swap, no longer */
     struct key_set *set;
+    struct quota default_quota;
     pthread_t thread;
     pthread_mutex_t wake_lock; /* guards `stopping` */
     pthread_cond_t wake;
@@ -37,7 +41,15 @@ static void key_set_free(struct key_set *set)
     if (set == NULL)
         return;
     free(set->keys);
+    free(set->quotas);
     free(set);
+}
+
+static int by_owner(const void *a, const void *b)
+{
+    const struct quota_row *x = a, *y = b;
+
+    return x->scope != y->scope ? (x->scope < y->scope ? -1 : 1) : strcmp(x->name, y->name);
 }
 
 static int by_hash(const void *a, const void *b)
@@ -50,10 +62,13 @@ static int reload(struct auth *auth, uint64_t version, struct err *err)
 {
     struct key_set *set = mem_zalloc(sizeof(*set)), *old;
 
-    if (store_key_list(auth->store, &set->keys, &set->count, err) < 0) {
-        free(set);
+    if (store_key_list(auth->store, &set->keys, &set->count, err) < 0 ||
+        store_quota_list(auth->store, &set->quotas, &set->quota_count, err) < 0) {
+        key_set_free(set);
         return -1;
     }
+    if (set->quota_count > 0)
+        qsort(set->quotas, set->quota_count, sizeof(set->quotas[0]), by_owner);
     if (set->count > 0)
         qsort(set->keys, set->count, sizeof(set->keys[0]), by_hash);
     pthread_rwlock_wrlock(&auth->lock);
@@ -143,6 +158,7 @@ int auth_new(struct store *store, struct auth **out, struct err *err)
     int rc;
 
     auth->store = store;
+    auth->default_quota = quota_none;
     init_locks(auth);
     if (auth_refresh(auth, err) < 0) {
         destroy(auth);
@@ -251,4 +267,33 @@ int auth_scope(const struct identity *identity, uint32_t scope, struct err *err)
         return 0;
     key_scopes_format(missing, name);
     return err_set(err, ERR_FORBIDDEN, "this API key lacks the scope '%s'", name);
+}
+
+void auth_set_default_quota(struct auth *auth, const struct quota *quota)
+{
+    auth->default_quota = *quota;
+}
+
+/* Put the limits of an owner, if SET has any, over *QUOTA. */
+static void overlay(const struct key_set *set, enum quota_scope scope, const char *name,
+                    struct quota *quota)
+{
+    struct quota_row wanted = {.scope = scope};
+    const struct quota_row *row;
+
+    if (set->quota_count == 0 || str_copy(wanted.name, sizeof(wanted.name), name, strlen(name)) < 0)
+        return;
+    row = bsearch(&wanted, set->quotas, set->quota_count, sizeof(wanted), by_owner);
+    if (row != NULL)
+        quota_overlay(quota, &row->quota);
+}
+
+void auth_quotas(struct auth *auth, const char *namespace_, const char *key_id, struct quotas *out)
+{
+    out->space = auth->default_quota;
+    out->key = quota_none;
+    pthread_rwlock_rdlock(&auth->lock);
+    overlay(auth->set, QUOTA_OF_NAMESPACE, namespace_, &out->space);
+    overlay(auth->set, QUOTA_OF_KEY, key_id, &out->key);
+    pthread_rwlock_unlock(&auth->lock);
 }

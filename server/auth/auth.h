@@ -1,7 +1,7 @@
 /*
  * server/auth/auth.h - who is calling: API keys, scopes, and the JWT that envd trusts.
  *
- * Lookups are in memory and never block: an immutable set of keys, replaced within
+ * Lookups are in memory and never block: an immutable set of keys and limits, replaced within
  * AUTH_REFRESH_MS of a change by this or another process. Any thread.
  */
 #ifndef SANDPIT_AUTH_AUTH_H
@@ -13,6 +13,7 @@
 #include "server/base/err.h"
 #include "server/base/hash.h"
 #include "server/model/key.h"
+#include "server/model/quota.h"
 #include "server/store/store.h"
 
 #define AUTH_REFRESH_MS 200 /* how old a key set may be; a revoked key is refused within it */
@@ -31,6 +32,11 @@ int auth_new(struct store *store, struct auth **out, struct err *err);
 void auth_free(struct auth *auth);
 /* Blocks. Reload now if the store has changed: right after a write of this process. */
 int auth_refresh(struct auth *auth, struct err *err);
+
+/* What holds for namespaces without limits of their own. Before anyone else has AUTH. */
+void auth_set_default_quota(struct auth *auth, const struct quota *quota);
+/* The limits of NAMESPACE_ and of KEY_ID ("": of no key). Any thread. */
+void auth_quotas(struct auth *auth, const char *namespace_, const char *key_id, struct quotas *out);
 
 /*
  * Who holds API_KEY (X-API-Key header) or, if that is NULL, AUTHORIZATION ("Bearer <token>")?

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "server/base/err.h"
+#include "server/base/hash.h"
 
 #define SANDBOX_ID_SIZE 24 /* 'i', 20 of [a-z0-9] and a NUL, with room for foreign ids */
 #define SANDBOX_ID_CHARS 20
@@ -48,6 +49,7 @@ struct sandbox {
     char id[SANDBOX_ID_SIZE];
     char namespace_[NAMESPACE_SIZE];         /* owner: the key's namespace */
     char client[CLIENT_SIZE];                /* who created it: the key's client id */
+    char key_id[UUID_SIZE];                  /* the key itself; "" when not known */
     char template_id[TEMPLATE_ID_SIZE];      /* as resolved: "base" or "namespace/name:tag" */
     char alias[TEMPLATE_ID_SIZE];            /* first bare alias of the template; "" for none */
     char base_template_id[TEMPLATE_ID_SIZE]; /* whose layers lie below; "": template_id's */
@@ -55,6 +57,7 @@ struct sandbox {
     int64_t created_unix_ms; /* first start */
     int64_t started_unix_ms; /* start of this run */
     int64_t end_unix_ms;     /* when it times out; when paused: the time of the pause */
+    int64_t timeout_s; /* that it was created with; traffic wakes it for as long; 0: unknown */
     uint32_t cpu_count;
     uint32_t memory_mb;
     uint32_t disk_mb;

@@ -37,6 +37,24 @@ static const char *const steps[] = {
     " size_mb INTEGER NOT NULL, created_ms INTEGER NOT NULL, UNIQUE (namespace, name)"
     ") WITHOUT ROWID;"
     "ALTER TABLE sandboxes ADD COLUMN volume_mounts TEXT;",
+    /* which key made a sandbox, and for how long; "" and 0 where that was not noted */
+    "ALTER TABLE sandboxes ADD COLUMN key_id TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE sandboxes ADD COLUMN timeout_s INTEGER NOT NULL DEFAULT 0;"
+    "CREATE TABLE quotas (scope TEXT NOT NULL, name TEXT NOT NULL, kind TEXT NOT NULL,"
+    " max INTEGER NOT NULL, PRIMARY KEY (scope, name, kind)) WITHOUT ROWID;"
+    /* Idempotency-Keys, and how they follow the row of their sandbox: store/claims.c */
+    "CREATE TABLE claims ("
+    " namespace TEXT NOT NULL, key TEXT NOT NULL, body_sha256 BLOB NOT NULL,"
+    " sandbox_id TEXT NOT NULL UNIQUE, created_ms INTEGER NOT NULL, state TEXT NOT NULL,"
+    " template_id TEXT, base_template TEXT, alias TEXT, envd_version TEXT, flags INTEGER,"
+    " PRIMARY KEY (namespace, key)) WITHOUT ROWID;"
+    "CREATE INDEX claims_created ON claims (created_ms);"
+    "CREATE TRIGGER claims_done AFTER INSERT ON sandboxes WHEN NEW.state = 'running' BEGIN"
+    " UPDATE claims SET state = 'done', template_id = NEW.template_id,"
+    " base_template = NEW.base_template, alias = NEW.alias, envd_version = NEW.envd_version,"
+    " flags = NEW.flags WHERE sandbox_id = NEW.id AND state = 'open'; END;"
+    "CREATE TRIGGER claims_undone AFTER DELETE ON sandboxes BEGIN"
+    " DELETE FROM claims WHERE sandbox_id = OLD.id AND state = 'open'; END;",
 };
 #define VERSION_NOW ((int)array_size(steps))
 

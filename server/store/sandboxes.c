@@ -25,7 +25,7 @@ static int flags_of(const struct sandbox *s)
            (s->paused_files ? FLAG_PAUSED_FILES : 0) | (s->paused_deaf ? FLAG_PAUSED_DEAF : 0);
 }
 
-static void flags_set(struct sandbox *s, int flags)
+void store_sandbox_flags(struct sandbox *s, int flags)
 {
     s->secure = (flags & FLAG_SECURE) != 0;
     s->auto_pause = (flags & FLAG_AUTO_PAUSE) != 0;
@@ -71,6 +71,8 @@ int store_sandbox_put(struct store *store, const struct sandbox *s, struct err *
     bind_text(stmt, 19, s->envd_build);
     bind_text(stmt, 20, s->base_template_id);
     bind_text(stmt, 21, s->volume_mounts);
+    bind_text(stmt, 22, s->key_id);
+    sqlite3_bind_int64(stmt, 23, s->timeout_s);
     rc = store_step(store, stmt, err);
     store_end(store, stmt);
     return rc;
@@ -154,17 +156,19 @@ static bool read_row(sqlite3_stmt *stmt, struct sandbox *s)
         !store_column_copy(stmt, 17, s->envd_version, sizeof(s->envd_version)) ||
         !store_column_copy(stmt, 18, s->envd_build, sizeof(s->envd_build)) ||
         !store_column_copy(stmt, 19, s->base_template_id, sizeof(s->base_template_id)) ||
+        !store_column_copy(stmt, 21, s->key_id, sizeof(s->key_id)) ||
         !column_u32(stmt, 10, &s->memory_mb) || !column_u32(stmt, 11, &s->disk_mb))
         return false;
     s->created_unix_ms = sqlite3_column_int64(stmt, 6);
     s->started_unix_ms = sqlite3_column_int64(stmt, 7);
     s->end_unix_ms = sqlite3_column_int64(stmt, 8);
-    flags_set(s, sqlite3_column_int(stmt, 12));
+    store_sandbox_flags(s, sqlite3_column_int(stmt, 12));
     s->metadata = column_dup(stmt, 13);
     s->env = column_dup(stmt, 14);
     s->network = column_dup(stmt, 15);
     s->engine_data = column_dup(stmt, 16);
     s->volume_mounts = column_dup(stmt, 20);
+    s->timeout_s = sqlite3_column_int64(stmt, 22);
     return true;
 }
 

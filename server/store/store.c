@@ -22,9 +22,9 @@ static const char *const sql[STMT_COUNT] = {
         "INSERT OR REPLACE INTO sandboxes (id, namespace, client, template_id, alias, state,"
         " created_ms, started_ms, end_ms, cpu_count, memory_mb, disk_mb, flags, metadata, env,"
         " network, engine_data, envd_version, envd_build, base_template,"
-        " volume_mounts) VALUES "
+        " volume_mounts, key_id, timeout_s) VALUES "
         "(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,"
-        "?17,?18,?19,?20,?21)",
+        "?17,?18,?19,?20,?21,?22,?23)",
     [STMT_SANDBOX_STATE] = "UPDATE sandboxes SET state = ?2 WHERE id = ?1",
     [STMT_SANDBOX_END] = "UPDATE sandboxes SET end_ms = ?2 WHERE id = ?1",
     [STMT_SANDBOX_ENVD] = "UPDATE sandboxes SET envd_version = ?2, envd_build = ?3 WHERE id = ?1",
@@ -32,8 +32,8 @@ static const char *const sql[STMT_COUNT] = {
     [STMT_SANDBOX_LIST] =
         "SELECT id, namespace, client, template_id, alias, state, created_ms, started_ms, end_ms,"
         " cpu_count, memory_mb, disk_mb, flags, metadata, env, network, engine_data,"
-        " envd_version, envd_build, base_template, volume_mounts FROM sandboxes"
-        " ORDER BY started_ms, id",
+        " envd_version, envd_build, base_template, volume_mounts, key_id, timeout_s"
+        " FROM sandboxes ORDER BY started_ms, id",
     [STMT_KEY_ADD] =
         "INSERT INTO keys (id, namespace, client, scopes, sha256, mask_tail, created_ms,"
         " expires_ms, revoked) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)",
@@ -51,6 +51,21 @@ static const char *const sql[STMT_COUNT] = {
         "SELECT " VOLUME_COLUMNS " FROM volumes WHERE namespace = ?1 AND name = ?2",
     [STMT_VOLUME_LIST] = "SELECT " VOLUME_COLUMNS " FROM volumes WHERE ?1 IS NULL OR namespace = ?1"
                          " ORDER BY created_ms, id",
+    [STMT_QUOTA_SET] =
+        "INSERT OR REPLACE INTO quotas (scope, name, kind, max) VALUES (?1,?2,?3,?4)",
+    [STMT_QUOTA_CLEAR] = "DELETE FROM quotas WHERE scope = ?1 AND name = ?2",
+    [STMT_QUOTA_LIST] = "SELECT scope, name, kind, max FROM quotas ORDER BY scope, name, kind",
+    [STMT_CLAIM_ADD] = "INSERT OR IGNORE INTO claims (namespace, key, body_sha256, sandbox_id,"
+                       " created_ms, state) VALUES (?1,?2,?3,?4,?5,'open')",
+    [STMT_CLAIM_GET] = "SELECT namespace, key, body_sha256, sandbox_id, state, created_ms,"
+                       " template_id, base_template, alias, envd_version, flags FROM claims"
+                       " WHERE namespace = ?1 AND key = ?2",
+    [STMT_CLAIM_DROP] = "DELETE FROM claims WHERE namespace = ?1 AND key = ?2",
+    [STMT_CLAIM_LOST] = "UPDATE claims SET state = 'lost' WHERE sandbox_id = ?1",
+    [STMT_CLAIM_RECOVER] = "DELETE FROM claims WHERE state = 'open' AND sandbox_id NOT IN"
+                           " (SELECT id FROM sandboxes)",
+    [STMT_CLAIM_SWEEP] = "DELETE FROM claims WHERE created_ms < ?1 AND state <> 'open'",
+    [STMT_CLAIM_COUNT] = "SELECT count(*) FROM claims",
     [STMT_META_GET] = "SELECT value FROM meta WHERE name = ?1",
     [STMT_META_SET] = "INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)",
     [STMT_VERSION] = "PRAGMA data_version",

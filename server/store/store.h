@@ -14,7 +14,9 @@
 
 #include "server/base/err.h"
 #include "server/base/hash.h"
+#include "server/model/claim.h"
 #include "server/model/key.h"
+#include "server/model/quota.h"
 #include "server/model/sandbox.h"
 #include "server/model/volume.h"
 
@@ -54,9 +56,26 @@ int store_key_expire(struct store *store, const char *id, int64_t expires_unix_m
                      struct err *err); /* ERR_NOT_FOUND */
 /* Every key, newest first, to free(). */
 int store_key_list(struct store *store, struct key **out, size_t *count, struct err *err);
+
+/* Limits of namespaces and keys; see server/model/quota.h. Synced to disk like keys. */
+enum quota_scope { QUOTA_OF_NAMESPACE, QUOTA_OF_KEY };
+struct quota_row {
+    enum quota_scope scope;
+    char name[NAMESPACE_SIZE]; /* the namespace, or the id of the key */
+    struct quota quota;        /* QUOTA_UNSET where nothing is said */
+};
+/* What QUOTA says; the rest of NAME's limits stays. */
+int store_quota_set(struct store *store, enum quota_scope scope, const char *name,
+                    const struct quota *quota, struct err *err);
+/* All of NAME's; none there succeeds. */
+int store_quota_clear(struct store *store, enum quota_scope scope, const char *name,
+                      struct err *err);
+/* Every owner of limits once, to free(). */
+int store_quota_list(struct store *store, struct quota_row **out, size_t *count, struct err *err);
+
 /*
  * A number that changes whenever another process has committed anything (PRAGMA data_version) or
- * this one has changed a key.
+ * this one has changed a key or a limit.
  */
 int store_version(struct store *store, uint64_t *out, struct err *err);
 
@@ -74,6 +93,24 @@ int store_volume_by_name(struct store *store, const char *namespace_, const char
 /* Those of NAMESPACE_ (NULL: all), oldest first. *OUT is to free(). */
 int store_volume_list(struct store *store, const char *namespace_, struct volume **out,
                       size_t *count, struct err *err);
+/*
+ * Idempotency-Keys. From store_claim_open on the claim follows the row of its sandbox by itself: it
+ * is done once that says RUNNING, and gone when that is deleted before.
+ */
+/*
+ * *IS_NEW: CLAIM is there now, open. Else *FOUND and, for CLAIM_DONE, *ANSWER (template, alias,
+ * version, flags; no strings to free) tell what is in its place.
+ */
+int store_claim_open(struct store *store, const struct claim *claim, bool *is_new,
+                     struct claim *found, struct sandbox *answer, struct err *err);
+/* Remove; an unknown one succeeds. */
+int store_claim_drop(struct store *store, const char *namespace_, const char *key, struct err *err);
+/* The sandbox of a claim, if it has one, is gone and nobody ended it. */
+int store_claim_lost(struct store *store, const char *sandbox_id, struct err *err);
+/* At start-up: remove open claims without a row of their sandbox: nothing came of them. */
+int store_claim_recover(struct store *store, struct err *err);
+/* Remove those that are not open and older than BEFORE; *LEFT: how many there still are. */
+int store_claim_sweep(struct store *store, int64_t before_unix_ms, size_t *left, struct err *err);
 
 /* Small named values. store_meta_get: *OUT to free(), NULL when absent. */
 int store_meta_get(struct store *store, const char *name, char **out, struct err *err);

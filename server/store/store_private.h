@@ -29,6 +29,16 @@ enum stmt {
     STMT_VOLUME_GET,
     STMT_VOLUME_BY_NAME,
     STMT_VOLUME_LIST,
+    STMT_QUOTA_SET,
+    STMT_QUOTA_CLEAR,
+    STMT_QUOTA_LIST,
+    STMT_CLAIM_ADD,
+    STMT_CLAIM_GET,
+    STMT_CLAIM_DROP,
+    STMT_CLAIM_LOST,
+    STMT_CLAIM_RECOVER,
+    STMT_CLAIM_SWEEP,
+    STMT_CLAIM_COUNT,
     STMT_META_GET,
     STMT_META_SET,
     STMT_VERSION,
@@ -62,6 +72,9 @@ int store_finish_change(struct store *store, sqlite3_stmt *stmt, const char *nou
                         struct err *err);
 /* Text of column AT into OUT of SIZE bytes. False when NULL, too long or holding a NUL. */
 bool store_column_copy(sqlite3_stmt *stmt, int at, char *out, size_t size);
+
+/* sandboxes.c: what the column "flags" says. */
+void store_sandbox_flags(struct sandbox *sandbox, int flags);
 
 /*
  * Create or update the tables; READ_ONLY: refuse any version but this one. Start-up, before anyone
