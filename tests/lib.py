@@ -568,6 +568,20 @@ def process_clock_s(pid):
     return time.clock_gettime((~pid << 3) | 2)
 
 
+def spares(server):
+    """How many sandboxes SERVER has ready for the next creates."""
+    launchers, found = set(), []
+    for path in glob.glob("/proc/[0-9]*/stat"):
+        with contextlib.suppress(OSError), open(path) as file:
+            text = file.read()
+            name, parent = text[text.index("(") + 1 : text.rindex(")")], text[text.rindex(")") :].split()[2]
+            if name == "sandpit-launch" and int(parent) == server.process.pid:
+                launchers.add(text.split()[0])
+            elif name == "sandpit-spare":
+                found.append(parent)
+    return sum(parent in launchers for parent in found)
+
+
 def private_bytes(pid):
     total = 0
     with open(f"/proc/{pid}/smaps_rollup") as file:

@@ -6,7 +6,6 @@ same minutes: crun starts the same number of `/bin/true` at once, `cp -a` copies
 """
 
 import contextlib
-import glob
 import json
 import os
 import shutil
@@ -50,10 +49,6 @@ def kill_all(server):
             conn.close()
 
 
-def spares(server):
-    return len(glob.glob(os.path.join(server.run, "sandboxes", "spare-*")))
-
-
 class Creator:
     """Bursts of creates from C clients."""
 
@@ -83,7 +78,7 @@ def create_times(out, clients, warm, rounds):
     with tempfile.TemporaryDirectory(prefix="sandpit-bench-") as folder, lib.Server(out=out, args=args) as server:
         creator = Creator(server, out, folder)
         for number in range(rounds + 1):
-            lib.wait_until("a full pool", 60, lambda: spares(server) >= int(size))
+            lib.wait_until("a full pool", 60, lambda: lib.spares(server) >= int(size))
             time.sleep(0.05)
             found = creator.burst(clients, clients)
             times += found if number > 0 else []  # the first warms caches

@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """Sandboxes built ahead: how many there are, and that nobody can tell one from a cold one."""
 
-import glob
 import os
 import re
 import sys
@@ -34,15 +33,8 @@ def setUpModule():
     lib.need_root()
 
 
-def spares(server):
-    """Sandboxes that wait for a create, by their folders' names."""
-    return len(glob.glob(os.path.join(server.run, "sandboxes", "spare-*"))) or len(
-        glob.glob(os.path.join(server.state, "sandboxes", "spare-*"))
-    )
-
-
 def wait_for_spares(server, count):
-    lib.wait_until(f"{count} spares", 30 * lib.time_factor(), lambda: spares(server) == count)
+    lib.wait_until(f"{count} spares", 30 * lib.time_factor(), lambda: lib.spares(server) == count)
 
 
 def picture(box, id):
@@ -94,8 +86,8 @@ class Pool(unittest.TestCase):
         for thread in threads:
             thread.join()
         self.assertEqual(boxes, [201] * 20)
-        lib.wait_until("a larger pool", 30 * lib.time_factor(), lambda: spares(server) > 3)
-        self.assertLessEqual(spares(server), 6)
+        lib.wait_until("a larger pool", 30 * lib.time_factor(), lambda: lib.spares(server) > 3)
+        self.assertLessEqual(lib.spares(server), 6)
 
     def test_it_scales_to_zero_and_wakes(self):
         server = self.server("--warm-min", "3", "--warm-max", "3", "--warm-idle", "2")

@@ -290,6 +290,7 @@ void first_run(struct first_plan *plan)
     sig_defaults();
     if (build(plan, &err) < 0)
         report_and_end(control, &err);
+    prctl(PR_SET_NAME, "sandpit-spare"); /* until it is envd */
     if (packet_send(control, &ready, sizeof(ready), NULL, 0, 0) < 0)
         _exit(1);
     wait_order(control, &order, &config);
