@@ -31,6 +31,13 @@ int templates_default(struct request *req, struct err *err);
 int template_get(struct request *req, struct err *err);
 int template_alias(struct request *req, struct err *err);
 
+/* secrets.c */
+int secrets_list(struct request *req, struct err *err);
+int secret_create(struct request *req, struct err *err);
+int secret_get(struct request *req, struct err *err);
+int secret_update(struct request *req, struct err *err);
+int secret_delete(struct request *req, struct err *err);
+
 /* health.c */
 int api_health(struct request *req, struct err *err);
 int api_spec(struct request *req, struct err *err);

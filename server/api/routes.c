@@ -77,11 +77,11 @@ const struct route api_routes[] = {
     {"PUT", "/volumecontent/{volumeID}/file", WRITE, NULL},
 
     /* secrets */
-    {"GET", "/secrets", READ, NULL},
-    {"POST", "/secrets", WRITE, NULL},
-    {"GET", "/secrets/{secretID}", READ, NULL},
-    {"POST", "/secrets/{secretID}", WRITE, NULL},
-    {"DELETE", "/secrets/{secretID}", WRITE, NULL},
+    {"GET", "/secrets", READ, secrets_list},
+    {"POST", "/secrets", WRITE, secret_create},
+    {"GET", "/secrets/{secretID}", READ, secret_get},
+    {"POST", "/secrets/{secretID}", WRITE, secret_update},
+    {"DELETE", "/secrets/{secretID}", WRITE, secret_delete},
 
     /* teams, keys, nodes, operators */
     {"GET", "/teams", READ, NULL},

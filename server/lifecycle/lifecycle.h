@@ -151,6 +151,33 @@ void lifecycle_envd_token(struct lifecycle *lifecycle, const char *id, char out[
 void lifecycle_traffic_token(struct lifecycle *lifecycle, const char *id,
                              char out[SHA256_HEX_SIZE]);
 
+/*
+ * Secrets of a namespace (secrets.c). KEY is an id or a name; *OUT is owned (secret_info_clear).
+ * [worker] ERR_INVALID, ERR_NOT_FOUND, ERR_EXISTS, ERR_LIMIT.
+ */
+int lifecycle_secret_create(struct lifecycle *lifecycle, const char *namespace_, const char *name,
+                            const char *value, const json_t *metadata, struct secret_info *out,
+                            struct err *err);
+/* METADATA NULL: kept. */
+int lifecycle_secret_update(struct lifecycle *lifecycle, const char *namespace_, const char *key,
+                            const char *value, const json_t *metadata, struct secret_info *out,
+                            struct err *err);
+int lifecycle_secret_get(struct lifecycle *lifecycle, const char *namespace_, const char *key,
+                         struct secret_info *out, struct err *err);
+int lifecycle_secret_delete(struct lifecycle *lifecycle, const char *namespace_, const char *key,
+                            struct err *err);
+/* At most MAX, newest first, before the id AFTER (""); *OUT is an array to clear and free(). */
+int lifecycle_secret_list(struct lifecycle *lifecycle, const char *namespace_, const char *after,
+                          size_t max, struct secret_info **out, size_t *count, struct err *err);
+/*
+ * The rules of a network policy ({host: [{transform: {headers: {name: value}}}]}, changed in place)
+ * with each placeholder of a secret replaced by its value. A header whose secret does not exist, or
+ * cannot be a header's value, becomes null: the gateway refuses requests that need it. What RULES
+ * holds afterwards is secret. [worker]
+ */
+int network_policy_fill(struct lifecycle *lifecycle, const char *namespace_, json_t *rules,
+                        struct err *err);
+
 struct lifecycle_stats {
     size_t running, paused;
     uint64_t created, create_failed, killed, timed_out;

@@ -55,6 +55,11 @@ static const char *const steps[] = {
     " flags = NEW.flags WHERE sandbox_id = NEW.id AND state = 'open'; END;"
     "CREATE TRIGGER claims_undone AFTER DELETE ON sandboxes BEGIN"
     " DELETE FROM claims WHERE sandbox_id = OLD.id AND state = 'open'; END;",
+    /* secrets; sealed: the value, encrypted with a key that is derived for its id */
+    "CREATE TABLE secrets ("
+    " id TEXT PRIMARY KEY, namespace TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL,"
+    " metadata TEXT, created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL,"
+    " sealed TEXT NOT NULL, UNIQUE (namespace, name)) WITHOUT ROWID;",
 };
 #define VERSION_NOW ((int)array_size(steps))
 

@@ -70,6 +70,24 @@ static const char *const sql[STMT_COUNT] = {
     [STMT_META_SET] = "INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)",
     [STMT_VERSION] = "PRAGMA data_version",
     [STMT_CHECK] = "SELECT count(*) FROM meta",
+    [STMT_SECRET_ADD] =
+        "INSERT INTO secrets (id, namespace, name, version, metadata, created_ms, updated_ms,"
+        " sealed) SELECT ?1,?2,?3,?4,?5,?6,?7,?8 WHERE"
+        " (SELECT count(*) FROM secrets WHERE namespace = ?2) < ?9",
+    [STMT_SECRET_UPDATE] =
+        "UPDATE secrets SET version = version + 1, updated_ms = max(updated_ms, ?3), sealed = ?4,"
+        " metadata = CASE WHEN ?6 THEN ?5 ELSE metadata END WHERE namespace = ?1 AND id = ?2"
+        " RETURNING id, namespace, name, version, metadata, created_ms, updated_ms, sealed",
+    [STMT_SECRET_GET] =
+        "SELECT id, namespace, name, version, metadata, created_ms, updated_ms, sealed"
+        " FROM secrets WHERE namespace = ?1 AND id = ?2",
+    [STMT_SECRET_NAMED] =
+        "SELECT id, namespace, name, version, metadata, created_ms, updated_ms, sealed"
+        " FROM secrets WHERE namespace = ?1 AND name = ?2",
+    [STMT_SECRET_DELETE] = "DELETE FROM secrets WHERE namespace = ?1 AND id = ?2",
+    [STMT_SECRET_LIST] =
+        "SELECT id, namespace, name, version, metadata, created_ms, updated_ms, sealed"
+        " FROM secrets WHERE namespace = ?1 AND (?2 = '' OR id < ?2) ORDER BY id DESC LIMIT ?3",
 };
 
 int store_fail(struct store *store, int rc, const char *what, struct err *err)

@@ -18,6 +18,7 @@
 #include "server/model/key.h"
 #include "server/model/quota.h"
 #include "server/model/sandbox.h"
+#include "server/model/secret.h"
 #include "server/model/volume.h"
 
 struct store;
@@ -111,6 +112,28 @@ int store_claim_lost(struct store *store, const char *sandbox_id, struct err *er
 int store_claim_recover(struct store *store, struct err *err);
 /* Remove those that are not open and older than BEFORE; *LEFT: how many there still are. */
 int store_claim_sweep(struct store *store, int64_t before_unix_ms, size_t *left, struct err *err);
+/*
+ * Secrets, always of one namespace. SEALED is the value as it is kept: encrypted, opaque here. A
+ * row that is read is owned: secret_info_clear, and free() of *SEALED (NULL: not wanted).
+ */
+/* ERR_EXISTS: the name is taken; ERR_LIMIT: the namespace has MAX already. */
+int store_secret_add(struct store *store, const struct secret_info *info, const char *sealed,
+                     size_t max, struct err *err);
+/*
+ * A new value, one version up. METADATA replaces what there was, NULL empties it; KEEP_METADATA:
+ * neither. *OUT is the row afterwards. ERR_NOT_FOUND.
+ */
+int store_secret_update(struct store *store, const char *namespace_, const char *id,
+                        int64_t now_unix_ms, const char *sealed, bool keep_metadata,
+                        const char *metadata, struct secret_info *out, struct err *err);
+/* KEY is an id, or a name (BY_NAME). ERR_NOT_FOUND. */
+int store_secret_get(struct store *store, const char *namespace_, const char *key, bool by_name,
+                     struct secret_info *out, char **sealed, struct err *err);
+int store_secret_delete(struct store *store, const char *namespace_, const char *id,
+                        struct err *err); /* ERR_NOT_FOUND */
+/* Newest first, at most MAX of those before the id AFTER ("": from the newest). */
+int store_secret_list(struct store *store, const char *namespace_, const char *after, size_t max,
+                      struct secret_info **out, size_t *count, struct err *err);
 
 /* Small named values. store_meta_get: *OUT to free(), NULL when absent. */
 int store_meta_get(struct store *store, const char *name, char **out, struct err *err);

@@ -37,7 +37,6 @@ from e2b import (  # noqa: E402
     SandboxNotFoundException,
     SandboxQuery,
     SandboxState,
-    Secret,
     TimeoutException,
     Volume,
 )
@@ -489,7 +488,6 @@ class Life(unittest.TestCase):
             lambda: sbx.list_snapshots().next_items(),
             lambda: Volume.create("v" + secrets.token_hex(4)),
             Volume.list,
-            lambda: Secret.create("S" + secrets.token_hex(4), value="x"),
         ):
             with self.assertRaises(Exception) as caught:
                 call()
