@@ -36,6 +36,7 @@ struct engine_spec {
     /* create, start: volumes, mounted before anything runs; outer paths first */
     const struct engine_mount *mounts;
     size_t mount_count;
+    const char *network; /* NULL, or its rules as for set_network; INTERNET is true then */
     /*
      * JSON that envd gets before it serves, over a pipe, never argv or environment; the fields are
      * those of envd's POST /init (envd-api.md 7.3) and "jwtKey" (64 hex digits), "sandboxID",
@@ -102,8 +103,15 @@ struct engine_ops {
      * answer, or -1: ask with dial. Sandbox and server share a machine then.
      */
     int (*dial_now)(struct engine *engine, const char *id, uint16_t port);
-    /* Worker. Switch egress. */
-    int (*set_internet)(struct engine *engine, const char *id, bool on, struct err *err);
+    /*
+     * Worker. Replace what ID may reach: nothing (INTERNET false), the internet (NETWORK NULL), or
+     * what NETWORK says: JSON text, the effective egress rules as in engine/local/gateway.h, which
+     * may hold secrets. Connections that are not allowed any more are cut. Running or frozen; also
+     * after adopt, as an engine keeps no text of rules across a restart of the server.
+     * ERR_UNSUPPORTED: rules that this engine or machine cannot hold; nothing changed.
+     */
+    int (*set_network)(struct engine *engine, const char *id, bool internet, const char *network,
+                       struct err *err);
     /*
      * Worker. Stop and go on, memory kept while the machine runs. After freeze the file system is
      * on the disk, too: `start` finds it after a crash of the machine. Both may be repeated.

@@ -300,10 +300,10 @@ static void test_network(void)
     run_in("peer", "python3 -m http.server 8000 >/dev/null 2>&1 & sleep 1");
     check(reaches("peer", address, 8000), "its server answers itself");
     check(!reaches("a", address, 8000), "but not another sandbox");
-    check_err(engine->ops->set_internet(engine, "peer", false, &err), &err,
+    check_err(engine->ops->set_network(engine, "peer", false, NULL, &err), &err,
               "internet is switched off");
     check(!reaches("peer", INTERNET_ADDRESS, 80), "then there is none");
-    check_err(engine->ops->set_internet(engine, "peer", true, &err), &err, "and on again");
+    check_err(engine->ops->set_network(engine, "peer", true, NULL, &err), &err, "and on again");
     check(reaches("peer", INTERNET_ADDRESS, 80), "then there is");
     spec.id = "offline";
     spec.internet = false;

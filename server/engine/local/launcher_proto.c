@@ -39,7 +39,7 @@ static const struct {
     [LAUNCHER_ADOPT] = {.id = true},
     [LAUNCHER_LIST] = {.id = false},
     [LAUNCHER_DIAL] = {.id = true},
-    [LAUNCHER_INTERNET] = {.id = true},
+    [LAUNCHER_NETWORK] = {.id = true, .fds = 1},
     [LAUNCHER_FREEZE] = {.id = true},
     [LAUNCHER_THAW] = {.id = true},
     [LAUNCHER_STOP] = {.id = true},

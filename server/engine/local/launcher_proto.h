@@ -16,7 +16,7 @@
 #include "server/base/err.h"
 #include "server/model/sandbox.h"
 
-#define LAUNCHER_MAGIC 0x53504c33u /* "SPL3": changes with the layout */
+#define LAUNCHER_MAGIC 0x53504c34u /* "SPL4": changes with the layout */
 
 #define LAUNCHER_CPU_MAX 1024
 #define LAUNCHER_MEMORY_MIN_MB 16
@@ -32,7 +32,7 @@ enum launcher_op {
     LAUNCHER_ADOPT,
     LAUNCHER_LIST,
     LAUNCHER_DIAL,
-    LAUNCHER_INTERNET,
+    LAUNCHER_NETWORK, /* with a descriptor: the rules, a sealed memfd of JSON; empty: none */
     LAUNCHER_FREEZE,
     LAUNCHER_THAW,
     LAUNCHER_STOP,
@@ -56,7 +56,7 @@ struct launcher_request {
     uint32_t memory_mb;
     uint32_t disk_mb;
     uint32_t pids_max;
-    uint8_t internet; /* CREATE, START, INTERNET: 0 or 1 */
+    uint8_t internet; /* CREATE, START, NETWORK: 0 or 1 */
     uint8_t ipv6;     /* DIAL: 0 or 1 */
     uint8_t sockets;  /* DIAL: how many, 1..PACKET_FDS_MAX */
     uint8_t zero;

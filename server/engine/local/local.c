@@ -1,6 +1,7 @@
 #include "server/engine/local/local.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -74,6 +75,32 @@ static int config_fd(const char *text, struct err *err)
     return steal_fd(&fd);
 }
 
+/* TEXT as a descriptor that nobody can change any more. */
+static int sealed_fd(const char *text, struct err *err)
+{
+    _cleanup_close_ int fd = memfd_create("network", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    if (fd < 0 || fd_write_full(fd, text, strlen(text)) < 0 ||
+        fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+        return err_sys(err, errno, "cannot pass on the network rules");
+    return steal_fd(&fd);
+}
+
+static int local_set_network(struct engine *engine, const char *id, bool internet,
+                             const char *network, struct err *err)
+{
+    struct launcher_request request;
+    _cleanup_close_ int rules = -1;
+
+    if (request_init(&request, LAUNCHER_NETWORK, id, err) < 0)
+        return -1;
+    request.internet = internet;
+    rules = sealed_fd(internet && network != NULL ? network : "", err);
+    if (rules < 0)
+        return -1;
+    return client_call(client_of(engine), &request, rules, NULL, NULL, NULL, err);
+}
+
 /* CREATE or START. */
 static int run_spec(struct engine *engine, enum launcher_op op, const struct engine_spec *spec,
                     struct engine_sandbox *out, struct err *err)
@@ -92,7 +119,7 @@ static int run_spec(struct engine *engine, enum launcher_op op, const struct eng
     request.memory_mb = spec->memory_mb;
     request.disk_mb = spec->disk_mb;
     request.pids_max = spec->pids_max;
-    request.internet = spec->internet;
+    request.internet = spec->internet && spec->network == NULL; /* else rules, then the link */
     config = config_fd(spec->envd_config, err);
     if (config < 0)
         return -1;
@@ -102,16 +129,36 @@ static int run_spec(struct engine *engine, enum launcher_op op, const struct eng
     return 0;
 }
 
+/* The rules of one that runs, without a link so far; when they cannot be held, UNDO it. */
+static int first_rules(struct engine *engine, enum launcher_op undo,
+                       const struct engine_spec *spec, struct engine_sandbox *out, struct err *err)
+{
+    struct err ignored = {0};
+
+    if (spec->network == NULL ||
+        local_set_network(engine, spec->id, true, spec->network, err) == 0)
+        return 0;
+    simple_call(engine, undo, spec->id, NULL, &ignored);
+    client_forget(client_of(engine), spec->id);
+    cleanup_free(&out->engine_data);
+    out->engine_data = NULL;
+    return -1;
+}
+
 static int local_create(struct engine *engine, const struct engine_spec *spec,
                         struct engine_sandbox *out, struct err *err)
 {
-    return run_spec(engine, LAUNCHER_CREATE, spec, out, err);
+    if (run_spec(engine, LAUNCHER_CREATE, spec, out, err) < 0)
+        return -1;
+    return first_rules(engine, LAUNCHER_DESTROY, spec, out, err);
 }
 
 static int local_start(struct engine *engine, const struct engine_spec *spec,
                        struct engine_sandbox *out, struct err *err)
 {
-    return run_spec(engine, LAUNCHER_START, spec, out, err);
+    if (run_spec(engine, LAUNCHER_START, spec, out, err) < 0)
+        return -1;
+    return first_rules(engine, LAUNCHER_STOP, spec, out, err);
 }
 
 static int local_destroy(struct engine *engine, const char *id, const char *data, struct err *err)
@@ -169,16 +216,6 @@ static void local_dial(struct engine *engine, struct loop *loop, const char *id,
 static int local_dial_now(struct engine *engine, const char *id, uint16_t port)
 {
     return client_dial_now(client_of(engine), id, port);
-}
-
-static int local_set_internet(struct engine *engine, const char *id, bool on, struct err *err)
-{
-    struct launcher_request request;
-
-    if (request_init(&request, LAUNCHER_INTERNET, id, err) < 0)
-        return -1;
-    request.internet = on;
-    return client_call(client_of(engine), &request, -1, NULL, NULL, NULL, err);
 }
 
 static int local_freeze(struct engine *engine, const char *id, struct err *err)
@@ -313,7 +350,7 @@ static const struct engine_ops local_ops = {
     .list = local_list,
     .dial = local_dial,
     .dial_now = local_dial_now,
-    .set_internet = local_set_internet,
+    .set_network = local_set_network,
     .freeze = local_freeze,
     .thaw = local_thaw,
     .stop = local_stop,

@@ -25,6 +25,7 @@ int record_write(const struct context *ctx, const char *id, const struct record 
     json_put_i64(json, "startTicks", (int64_t)record->start_ticks);
     json_put_i64(json, "slot", record->slot);
     json_put_bool(json, "internet", record->internet);
+    json_put_str(json, "rules", record->rules);
     json_put_str(json, "boot", ctx->boot_id);
     text = json_text(json);
     fd = openat(ctx->records_dir, id, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -38,16 +39,18 @@ int record_parse(const char *text, size_t len, const char *boot_id, struct recor
 {
     _cleanup_json_ json_t *json = json_parse_object(text, len, err);
     int64_t pid = 0, slot = -1, start = -1;
-    const char *boot = "";
+    const char *boot = "", *rules = "";
     bool internet = false;
 
     if (json == NULL || json_get_i64(json, "pid", 2, INT32_MAX, &pid, err) < 0 ||
         json_get_i64(json, "startTicks", 0, INT64_MAX, &start, err) < 0 ||
         json_get_i64(json, "slot", 0, SLOT_MAX, &slot, err) < 0 ||
         json_get_bool(json, "internet", &internet, err) < 0 ||
+        json_get_str(json, "rules", &rules, err) < 0 ||
         json_get_str(json, "boot", &boot, err) < 0)
         return -1;
-    if (pid == 0 || slot < 0 || start < 0)
+    if (pid == 0 || slot < 0 || start < 0 ||
+        str_copy(out->rules, sizeof(out->rules), rules, strlen(rules)) < 0)
         return err_set(err, ERR_INVALID, "a sandbox's record is incomplete");
     out->slot = (uint32_t)slot;
     out->pid = str_eq(boot, boot_id) ? (pid_t)pid : 0;

@@ -18,11 +18,14 @@
 /* Folders of sandboxes that have no id yet: not among the characters of ids. */
 #define SPARE_PREFIX "spare-"
 
+#define RULES_DIGEST_SIZE 33 /* 128 bits of SHA-256 in hex, with the NUL */
+
 struct record {
     pid_t pid; /* 0: none is known */
     uint64_t start_ticks;
     uint32_t slot; /* SLOT_NONE: unknown */
     bool internet; /* egress is on */
+    char rules[RULES_DIGEST_SIZE]; /* digest of the network rules in force; "" for none */
 };
 
 int record_write(const struct context *ctx, const char *id, const struct record *record,
