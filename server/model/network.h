@@ -13,13 +13,13 @@
 
 #include "server/base/err.h"
 
-#define NET_LIST_MAX 1000       /* entries of allowOut, and of denyOut */
-#define NET_HOST_MAX 253        /* bytes of a host name, RFC 1035 */
-#define NET_DNS_SERVERS_MAX 16  /* entries of dnsServers */
-#define NET_HTTPS_PORTS_MAX 64  /* entries of httpsPorts */
-#define NET_MASK_HOST_SIZE 300  /* maskRequestHost with its NUL */
+#define NET_LIST_MAX 1000        /* entries of allowOut, and of denyOut */
+#define NET_HOST_MAX 253         /* bytes of a host name, RFC 1035 */
+#define NET_DNS_SERVERS_MAX 16   /* entries of dnsServers */
+#define NET_HTTPS_PORTS_MAX 64   /* entries of httpsPorts */
+#define NET_MASK_HOST_SIZE 300   /* maskRequestHost with its NUL */
 #define NET_RESOLVER 0x0a000203u /* 10.0.2.3: the sandboxes' resolver */
-#define NET_LINKS 0x64400000u   /* 100.64.0.0: the sandboxes' own addresses */
+#define NET_LINKS 0x64400000u    /* 100.64.0.0: the sandboxes' own addresses */
 
 struct net_cidr {
     uint32_t address; /* host bits zero */
@@ -67,8 +67,8 @@ struct net_policy {
     size_t host_count;
     uint32_t *dns; /* servers whose port 53 is open */
     size_t dns_count;
-    bool dns_set;  /* dnsServers was given */
-    bool gateway;  /* host names, rules or egressProxy: TCP goes through the gateway */
+    bool dns_set; /* dnsServers was given */
+    bool gateway; /* host names, rules or egressProxy: TCP goes through the gateway */
 };
 
 /* Read the policy TEXT (LEN bytes of JSON, gateway.h). -1 with ERR_INVALID; *OUT untouched. */

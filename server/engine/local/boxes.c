@@ -36,6 +36,7 @@ struct box *box_new(struct launcher *launcher, uint32_t slot)
 
     box->record.slot = slot;
     box->init.fd = box->control.fd = -1;
+    box->rules = box->rules_next = -1;
     if (slot < SLOT_COUNT)
         launcher->slots[slot] = true;
     box->next = launcher->boxes;
@@ -55,6 +56,8 @@ void box_free(struct launcher *launcher, struct box *box)
     slot_release(launcher, box->record.slot);
     launcher_unwatch(launcher, &box->init);
     launcher_unwatch(launcher, &box->control);
+    fd_close(&box->rules);
+    fd_close(&box->rules_next);
     free(box);
 }
 

@@ -15,7 +15,9 @@
 #include "server/base/json.h"
 #include "server/base/log.h"
 #include "server/base/str.h"
+#include "server/engine/local/gateway.h"
 #include "server/engine/local/rtnl.h"
+#include "server/model/network.h"
 
 #define LINK_BASE 0x64400000u /* 100.64.0.0 */
 #define LINK_PREFIX 30
@@ -36,40 +38,122 @@ static uint32_t router_address(uint32_t slot)
     return LINK_BASE + 4 * slot + 1;
 }
 
-void egress_rules(struct buf *out, const uint32_t *hosts, size_t host_count)
+uint32_t egress_address(uint32_t slot)
 {
-    /* "table" before "delete" makes the delete succeed the first time. One transaction. */
-    buf_add_str(out, "table inet sandpit\n"
-                     "delete table inet sandpit\n"
-                     "table inet sandpit {\n"
-                     "  set forbidden {\n"
-                     "    type ipv4_addr; flags interval; auto-merge\n"
-                     "    elements = { 0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8,\n"
-                     "      169.254.0.0/16, 172.16.0.0/12, 192.0.0.0/24, 192.168.0.0/16,\n"
-                     "      198.18.0.0/15, 224.0.0.0/3");
-    for (size_t i = 0; i < host_count; i++)
+    return router_address(slot) + 1;
+}
+
+uid_t egress_gateway_uid(const struct context *ctx)
+{
+    return ctx->config->id_base - 2; /* the server's is the one before (privsep.h) */
+}
+
+/* Declared again, sets and chains stay as they are; what is to be renewed is emptied first. */
+static const char layout[] =
+    "table inet sandpit {\n"
+    "  set gatewayed { type iface_index; }\n"
+    "  set opened { type iface_index; }\n"
+    "  set never { type ipv4_addr; flags interval; auto-merge; }\n"
+    "  set forbidden { type ipv4_addr; flags interval; auto-merge; }\n"
+    "  chain refuse { }\n"
+    "  chain gateway { }\n"
+    "  chain forward { type filter hook forward priority 0; policy drop; }\n"
+    "  chain input { type filter hook input priority 0; policy drop; }\n"
+    "  chain output { type filter hook output priority 0; policy accept; }\n"
+    "  chain prerouting { type nat hook prerouting priority -100; }\n"
+    "  chain postrouting { type nat hook postrouting priority 100; }\n"
+    "}\n"
+    "flush set inet sandpit never\n"
+    "flush set inet sandpit forbidden\n"
+    "flush chain inet sandpit refuse\n"
+    "flush chain inet sandpit gateway\n"
+    "flush chain inet sandpit forward\n"
+    "flush chain inet sandpit input\n"
+    "flush chain inet sandpit output\n"
+    "flush chain inet sandpit prerouting\n"
+    "flush chain inet sandpit postrouting\n";
+
+/* The resolver's port 53 is open to all that have a link up; the rules inside may close it. */
+#define TO_RESOLVER "ip daddr " EGRESS_RESOLVER " meta l4proto { tcp, udp } th dport 53 "
+
+/*
+ * Without state where rules may change: what a live update forbids ends there and then, also for
+ * connections that are established.
+ */
+static const char forward[] =
+    "  chain refuse {\n"
+    "    meta l4proto tcp reject with tcp reset\n"
+    "    reject with icmpx admin-prohibited\n"
+    "  }\n"
+    "  chain forward {\n"
+    "    iif @gatewayed meta l4proto tcp ip daddr != " EGRESS_RESOLVER " goto refuse\n"
+    "    ct state established,related accept\n"
+    "    iifname != \"sb*\" drop\n"
+    "    oifname != \"tap0\" drop\n"
+    "    meta nfproto != ipv4 drop\n"
+    "    " TO_RESOLVER "accept\n"
+    "    iif @opened ip daddr != @never accept\n"
+    "    ip daddr @forbidden goto refuse\n"
+    "    accept\n"
+    "  }\n";
+
+static void add_cidrs(struct buf *out, const struct net_cidr *list, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        buf_printf(out, "%s%u.%u.%u.%u/%u", i > 0 ? ", " : "", list[i].address >> 24,
+                   list[i].address >> 16 & 255, list[i].address >> 8 & 255, list[i].address & 255,
+                   list[i].prefix);
+}
+
+static void add_hosts(struct buf *out, const uint32_t *hosts, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
         buf_printf(out, ", %u.%u.%u.%u", hosts[i] >> 24, hosts[i] >> 16 & 255, hosts[i] >> 8 & 255,
                    hosts[i] & 255);
-    buf_add_str(out, " }\n"
-                     "  }\n"
-                     "  chain forward {\n"
-                     "    type filter hook forward priority 0; policy drop;\n"
-                     "    ct state established,related accept\n"
-                     "    iifname != \"sb*\" drop\n"
-                     "    oifname != \"tap0\" drop\n"
-                     "    meta nfproto != ipv4 drop\n"
-                     "    ip daddr " EGRESS_RESOLVER " udp dport 53 accept\n"
-                     "    ip daddr " EGRESS_RESOLVER " tcp dport 53 accept\n"
-                     "    ip daddr @forbidden reject with icmp admin-prohibited\n"
-                     "    accept\n"
-                     "  }\n"
-                     "  chain input {\n"
-                     "    type filter hook input priority 0; policy drop;\n"
-                     "    iifname \"lo\" accept\n"
-                     "    ct state established,related accept\n"
-                     "  }\n"
-                     "  chain postrouting {\n"
-                     "    type nat hook postrouting priority 100;\n"
+}
+
+/* What the gateway itself may open, and how sandboxes get to it. */
+static void add_gateway(struct buf *out, uid_t gateway)
+{
+    buf_printf(out,
+               "  chain gateway {\n"
+               "    oifname != \"tap0\" drop\n"
+               "    " TO_RESOLVER "accept\n"
+               "    ip daddr @never goto refuse\n"
+               "    meta nfproto != ipv4 drop\n"
+               "    accept\n"
+               "  }\n"
+               "  chain output {\n"
+               "    ct state established,related accept\n"
+               "    meta skuid %u goto gateway\n"
+               "  }\n"
+               "  chain prerouting {\n"
+               "    " TO_RESOLVER "accept\n"
+               "    iif @gatewayed meta l4proto tcp redirect to :%d\n"
+               "  }\n"
+               "  chain input {\n"
+               "    iifname \"lo\" accept\n"
+               "    ct state established,related accept\n"
+               "    iif @gatewayed tcp dport %d ct status dnat accept\n"
+               "  }\n",
+               gateway, GATEWAY_PORT, GATEWAY_PORT);
+}
+
+void egress_rules(struct buf *out, const uint32_t *hosts, size_t host_count, uid_t gateway)
+{
+    buf_add_str(out, layout);
+    buf_add_str(out, "add element inet sandpit never { ");
+    add_cidrs(out, net_never, net_never_count);
+    add_hosts(out, hosts, host_count);
+    buf_add_str(out, " }\nadd element inet sandpit forbidden { ");
+    add_cidrs(out, net_never, net_never_count);
+    buf_add_str(out, ", ");
+    add_cidrs(out, net_private, net_private_count);
+    add_hosts(out, hosts, host_count);
+    buf_add_str(out, " }\ntable inet sandpit {\n");
+    buf_add_str(out, forward);
+    add_gateway(out, gateway);
+    buf_add_str(out, "  chain postrouting {\n"
                      "    oifname \"tap0\" masquerade\n"
                      "  }\n"
                      "}\n");
@@ -106,7 +190,7 @@ int egress_reload(const struct context *ctx, struct err *err)
     count = host_addresses(hosts, HOSTS_MAX);
     if (setns(ctx->router_netns, CLONE_NEWNET) < 0)
         return err_sys(err, errno, "cannot enter the router's network namespace");
-    egress_rules(&rules, hosts, count);
+    egress_rules(&rules, hosts, count, egress_gateway_uid(ctx));
     return router_run_program((char *[]){nft, (char[]){"-f"}, (char[]){"-"}, NULL}, rules.data,
                               rules.len, err);
 }
@@ -304,7 +388,42 @@ int egress_inside_up(uint32_t slot, struct err *err)
     return rtnl_route_default(sock, LINK_INSIDE, router_address(slot), err);
 }
 
-int egress_switch(const struct context *ctx, uint32_t slot, int netns, bool on, struct err *err)
+/* INDEX is in SET from now on, or is not; either way whatever was before. */
+static void mark_text(struct buf *out, const char *set, unsigned index, bool in)
+{
+    buf_printf(out, "add element inet sandpit %s { %u }\n", set, index);
+    if (!in)
+        buf_printf(out, "delete element inet sandpit %s { %u }\n", set, index);
+}
+
+int egress_mark(const struct context *ctx, uint32_t slot, bool gatewayed, bool opened,
+                struct err *err)
+{
+    _cleanup_free_ char *nft = router_find_program("nft");
+    _cleanup_close_ int sock = -1;
+    _cleanup_buf_ struct buf text;
+    char name[LINK_NAME_SIZE];
+    unsigned index;
+
+    buf_init(&text, RULES_MAX_BYTES);
+    if (nft == NULL)
+        return err_set(err, ERR_UNSUPPORTED, "nft is missing: apt-get install nftables");
+    if (setns(ctx->router_netns, CLONE_NEWNET) < 0)
+        return err_sys(err, errno, "cannot enter the router's network namespace");
+    sock = rtnl_open(err);
+    if (sock < 0)
+        return -1;
+    link_name(slot, name);
+    index = rtnl_index(sock, name);
+    if (index == 0)
+        return err_set(err, ERR_NOT_FOUND, "the sandbox has no network link");
+    mark_text(&text, "gatewayed", index, gatewayed);
+    mark_text(&text, "opened", index, opened);
+    return router_run_program((char *[]){nft, (char[]){"-f"}, (char[]){"-"}, NULL}, text.data,
+                              text.len, err);
+}
+
+int egress_link(const struct context *ctx, uint32_t slot, int netns, struct err *err)
 {
     _cleanup_close_ int sock = -1;
 
@@ -313,15 +432,29 @@ int egress_switch(const struct context *ctx, uint32_t slot, int netns, bool on, 
     sock = rtnl_open(err);
     if (sock < 0)
         return -1;
+    if (rtnl_index(sock, LINK_INSIDE) != 0)
+        return 0;
+    if (ctx->router_netns < 0)
+        return err_set(err, ERR_UNSUPPORTED,
+                       "sandboxes have no internet access on this machine: see sandpit doctor");
+    return egress_attach(ctx, slot, err);
+}
+
+static int link_down(int netns, struct err *err)
+{
+    _cleanup_close_ int sock = -1;
+
+    if (setns(netns, CLONE_NEWNET) < 0)
+        return err_sys(err, errno, "cannot enter the sandbox's network namespace");
+    sock = rtnl_open(err);
+    if (sock < 0)
+        return -1;
+    return rtnl_index(sock, LINK_INSIDE) == 0 ? 0 : rtnl_link_set(sock, LINK_INSIDE, false, err);
+}
+
+int egress_switch(const struct context *ctx, uint32_t slot, int netns, bool on, struct err *err)
+{
     if (!on)
-        return rtnl_index(sock, LINK_INSIDE) == 0 ? 0
-                                                  : rtnl_link_set(sock, LINK_INSIDE, false, err);
-    if (rtnl_index(sock, LINK_INSIDE) == 0) {
-        if (ctx->router_netns < 0)
-            return err_set(err, ERR_UNSUPPORTED,
-                           "sandboxes have no internet access on this machine: see sandpit doctor");
-        if (egress_attach(ctx, slot, err) < 0)
-            return -1;
-    }
-    return egress_inside_up(slot, err);
+        return link_down(netns, err);
+    return egress_link(ctx, slot, netns, err) < 0 ? -1 : egress_inside_up(slot, err);
 }

@@ -7,6 +7,10 @@
  * holds the namespace and keeps slirp4netns running; it outlives the launcher, so that connections
  * of running sandboxes do. Launcher and its children only.
  *
+ * A sandbox with rules of its own (netrules.h) has them in its own network namespace; the router
+ * only knows which links are gatewayed (gateway.h) or may reach private networks, by interface:
+ * a source address that is not the link's is dropped (rp_filter).
+ *
  * Slot N's link is "sb<N>" in the router and "eth0" inside, 100.64.0.0 + 4N + 1 and + 2, /30. The
  * resolver is slirp4netns's 10.0.2.3. IPv4 only.
  * Source: slirp4netns(1), nft(8).
@@ -21,6 +25,7 @@
 #include "server/base/buf.h"
 #include "server/base/err.h"
 #include "server/engine/local/context.h"
+#include "server/engine/local/gateway.h"
 
 #define EGRESS_RESOLVER "10.0.2.3"
 
@@ -39,11 +44,29 @@ int egress_reload(const struct context *ctx, struct err *err);
 int egress_attach(const struct context *ctx, uint32_t slot, struct err *err);
 /* Inside the sandbox's namespace: address, up and default route. ERR_NOT_FOUND: no link. */
 int egress_inside_up(uint32_t slot, struct err *err);
+/* In a child, which it moves to NETNS (a pidfd): make SLOT's link, down inside, if missing. */
+int egress_link(const struct context *ctx, uint32_t slot, int netns, struct err *err);
 /* In a child: switch SLOT's link inside NETNS (a pidfd) on or off; made when missing. */
 int egress_switch(const struct context *ctx, uint32_t slot, int netns, bool on, struct err *err);
 
-/* nft's input: the whole ruleset, HOSTS (host-order addresses) as further forbidden ones. */
-void egress_rules(struct buf *out, const uint32_t *hosts, size_t host_count);
+/*
+ * nft's input: the router's rules, HOSTS (host-order addresses) as further forbidden ones, GATEWAY
+ * the gateway's user. What loaded before stays but for the two sets of links that have rules of
+ * their own.
+ */
+void egress_rules(struct buf *out, const uint32_t *hosts, size_t host_count, uid_t gateway);
+
+/*
+ * In a child, which it moves to the router: SLOT's link is in these sets from now on, and in no
+ * other. GATEWAYED: its TCP goes to the gateway. OPENED: it may reach private networks; which ones
+ * is up to the rules inside (netrules.h).
+ */
+int egress_mark(const struct context *ctx, uint32_t slot, bool gatewayed, bool opened,
+                struct err *err);
+/* The sandbox's address in SLOT, host order. */
+uint32_t egress_address(uint32_t slot);
+/* The gateway's user: ids that no sandbox and no server has. */
+uid_t egress_gateway_uid(const struct context *ctx);
 
 /* The router's life (egress_router.c): in a fork of the launcher, never returns. READY gets a
  * struct err, code ERR_NONE when the rules are loaded. */

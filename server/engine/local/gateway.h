@@ -89,9 +89,9 @@ struct gateway_start {
 /*
  * What is given to the engine (local.h, struct local_config): be the gateway, in a process forked
  * for it: still root, in the router's network namespace, with the host's file system, no descriptor
- * open but those of START, 0 and 1 (/dev/null) and 2 (the log). It reads what only root may, becomes
- * START's user for good, asks to be killed when its parent ends (PR_SET_PDEATHSIG: a change of user
- * clears it, so after that) and serves. Must not return.
+ * open but those of START, 0 and 1 (/dev/null) and 2 (the log). It reads what only root may,
+ * becomes START's user for good, asks to be killed when its parent ends (PR_SET_PDEATHSIG: a change
+ * of user clears it, so after that) and serves. Must not return.
  */
 typedef void (*gateway_fn)(const void *ctx, const struct gateway_start *start);
 

@@ -12,17 +12,9 @@
 struct job_report {
     struct err err; /* code ERR_NONE: done */
     struct spare spare;
+    struct record record; /* JOB_NETWORK */
+    bool reported;        /* false: it ended early */
 };
-
-static int run_internet(const struct context *ctx, const struct job *job, struct err *err)
-{
-    struct record record = job->box->record;
-
-    if (egress_switch(ctx, record.slot, job->box->init.fd, job->on, err) < 0)
-        return -1;
-    record.internet = job->on;
-    return record_write(ctx, job->box->id, &record, err);
-}
 
 /* A create that failed half way: its folder has one of two names. */
 static int run_discard(const struct context *ctx, const struct box *box, struct err *err)
@@ -35,14 +27,15 @@ static int run_discard(const struct context *ctx, const struct box *box, struct 
     return spawn_destroy(ctx, box->id, &box->record, box->init.fd, err);
 }
 
-static int run(const struct context *ctx, const struct job *job, struct spare *spare,
-               struct err *err)
+static int run(const struct launcher *launcher, const struct job *job, struct job_report *report)
 {
+    const struct context *ctx = &launcher->ctx;
+    struct err *err = &report->err;
     char group[CGROUP_NAME_SIZE];
 
     switch (job->kind) {
     case JOB_BUILD:
-        return spawn_spare(ctx, job->slot, spare, err);
+        return spawn_spare(ctx, job->slot, &report->spare, err);
     case JOB_DESTROY:
         return spawn_destroy(ctx, job->box->id, &job->box->record, job->box->init.fd, err);
     case JOB_DISCARD:
@@ -51,8 +44,10 @@ static int run(const struct context *ctx, const struct job *job, struct spare *s
     case JOB_THAW:
         slot_group(job->box->record.slot, group);
         return ctx->cgroups->ops->freeze(ctx->cgroups, group, job->kind == JOB_FREEZE, err);
-    case JOB_INTERNET:
-        return run_internet(ctx, job, err);
+    case JOB_NETWORK:
+        return network_run(launcher, job, &report->record, err);
+    case JOB_GATEWAY:
+        return network_send_all(launcher, err);
     case JOB_RULES:
         return egress_reload(ctx, err);
     }
@@ -66,7 +61,8 @@ __attribute__((noreturn)) static void child_run(const struct launcher *launcher,
     struct err ignored = {0};
     int fds[2], count = 0;
 
-    run(&launcher->ctx, job, &report.spare, &report.err);
+    run(launcher, job, &report);
+    report.reported = true;
     if (job->kind == JOB_BUILD && report.err.code == ERR_NONE) {
         fds[count++] = report.spare.pidfd;
         fds[count++] = report.spare.control;
@@ -82,7 +78,7 @@ __attribute__((noreturn)) static void child_run(const struct launcher *launcher,
 }
 
 /* What a finished job means. JOB is freed by the caller. */
-static void job_end(struct launcher *launcher, struct job *job, const struct spare *spare,
+static void job_end(struct launcher *launcher, struct job *job, const struct job_report *report,
                     const struct err *failure)
 {
     struct box *box = job->box;
@@ -92,7 +88,7 @@ static void job_end(struct launcher *launcher, struct job *job, const struct spa
         launcher->builders--;
         if (failure != NULL)
             slot_release(launcher, job->slot);
-        pool_built(launcher, spare, failure);
+        pool_built(launcher, failure == NULL ? &report->spare : NULL, failure);
         return;
     case JOB_DESTROY:
         if (failure == NULL)
@@ -109,15 +105,15 @@ static void job_end(struct launcher *launcher, struct job *job, const struct spa
             box_free(launcher, box);
         failure = job->err.code != ERR_NONE ? &job->err : NULL; /* NULL: one spare too many */
         break;
-    case JOB_INTERNET:
-        if (failure == NULL)
-            box->record.internet = job->on;
+    case JOB_NETWORK:
+        network_end(launcher, box, report->reported ? &report->record : NULL, failure == NULL);
         box->busy = false;
         break;
     case JOB_FREEZE:
     case JOB_THAW:
         box->busy = false;
         break;
+    case JOB_GATEWAY:
     case JOB_RULES:
         break;
     }
@@ -138,17 +134,18 @@ static void on_report(struct launcher *launcher, struct source *source)
     bool complete = n == (ssize_t)sizeof(report) &&
                     (job->kind != JOB_BUILD || report.err.code != ERR_NONE || count == 2);
 
+    report.reported &= complete;
     if (!complete)
         err_set(&report.err, ERR_INTERNAL, "a helper of the launcher ended early");
     report.spare.pidfd = fds[0];
     report.spare.control = fds[1];
     launcher_unwatch(launcher, source);
     if (report.err.code == ERR_NONE) {
-        job_end(launcher, job, job->kind == JOB_BUILD ? &report.spare : NULL, NULL);
+        job_end(launcher, job, &report, NULL);
     } else {
         fd_close(&fds[0]);
         fd_close(&fds[1]);
-        job_end(launcher, job, NULL, &report.err);
+        job_end(launcher, job, &report, &report.err);
     }
     free(job);
     pool_run(launcher);

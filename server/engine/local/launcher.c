@@ -333,13 +333,15 @@ __attribute__((noreturn)) static void launcher_run(const struct local_config *co
         .run_dir = mem_strdup(config->run_dir),
         .envd_path = mem_strdup(config->envd_path),
         .id_base = config->id_base,
+        .gateway = config->gateway,
+        .gateway_ctx = config->gateway_ctx,
     };
     launcher->ctx.config = &launcher->config;
     launcher->ctx.sandboxes_dir = launcher->ctx.records_dir = -1;
     launcher->ctx.logs_dir = -1;
     launcher->ctx.host_netns = launcher->ctx.router_netns = -1;
     launcher->server.fd = launcher->children.fd = launcher->addresses.fd = -1;
-    launcher->router.fd = -1;
+    launcher->router.fd = launcher->gateway.fd = -1;
     launcher->waiting_tail = &launcher->waiting;
     launcher->demand_limits = (struct demand_limits){
         .min = config->warm_min, .max = config->warm_max, .idle_s = config->warm_idle_s};

@@ -7,6 +7,7 @@
  *   launcher.c   set-up, loop, end          requests.c  what the server may ask, and when
  *   boxes.c      the table of sandboxes     pool.c      spares, and creates that wait for one
  *   job.c        forked helpers             router.c    the egress router's keeper
+ *   network.c    network rules in force
  */
 #ifndef SANDPIT_ENGINE_LOCAL_LAUNCHER_H
 #define SANDPIT_ENGINE_LOCAL_LAUNCHER_H
@@ -48,13 +49,16 @@ enum box_state {
 struct box {
     char id[SANDBOX_ID_SIZE]; /* "" for a spare; a spare's folder for one found at start */
     enum box_state state;
-    struct record record;  /* pid, start, slot, internet */
-    bool busy;             /* a job other than destroy works on it */
-    bool adopted;          /* the server knows it: its end is told */
-    uint64_t serial;       /* BOX_ORDERED: the request to answer */
-    struct source init;    /* pidfd of the first process */
-    struct source control; /* BOX_SPARE, BOX_ORDERED */
-    struct box *next;      /* in the list of all */
+    struct record record;   /* pid, start, slot, internet, rules */
+    int rules;              /* memfd of the network rules in force; -1: none, or not known */
+    int rules_next;         /* JOB_NETWORK: what it makes of them */
+    uint64_t rules_version; /* gateway.h */
+    bool busy;              /* a job other than destroy works on it */
+    bool adopted;           /* the server knows it: its end is told */
+    uint64_t serial;        /* BOX_ORDERED: the request to answer */
+    struct source init;     /* pidfd of the first process */
+    struct source control;  /* BOX_SPARE, BOX_ORDERED */
+    struct box *next;       /* in the list of all */
     struct box *next_spare;
 };
 
@@ -71,7 +75,8 @@ enum job_kind {
     JOB_DISCARD,
     JOB_FREEZE,
     JOB_THAW,
-    JOB_INTERNET,
+    JOB_NETWORK,
+    JOB_GATEWAY,
     JOB_RULES
 };
 
@@ -80,8 +85,8 @@ struct job {
     struct source source; /* its report, then its end */
     enum job_kind kind;
     uint32_t slot;   /* JOB_BUILD */
-    struct box *box; /* the others; NULL for JOB_RULES */
-    bool on;         /* JOB_INTERNET */
+    struct box *box; /* the others; NULL for JOB_RULES, JOB_GATEWAY */
+    bool on;         /* JOB_NETWORK */
     uint64_t serial; /* the request to answer; 0: nobody asked */
     struct err err;  /* what went wrong; JOB_DISCARD: why it was begun */
     bool reported;
@@ -94,6 +99,7 @@ struct launcher {
     struct source children;  /* signalfd for SIGCHLD */
     struct source addresses; /* netlink: the host's addresses change */
     struct source router;    /* pidfd */
+    struct source gateway;   /* a connection that ends when the egress gateway does */
     int epoll;
     int lock;
     bool stopping;
@@ -162,6 +168,20 @@ void pool_drain(struct launcher *launcher);
 /* job.c */
 /* Begin JOB (owned, zeroed but for what it names). On failure it is freed. */
 int job_start(struct launcher *launcher, struct job *job, struct err *err);
+
+/* network.c */
+/* Before JOB_NETWORK: BOX is to have *RULES (taken; -1: none). */
+int network_begin(struct launcher *launcher, struct box *box, int *rules, struct err *err);
+/* JOB_NETWORK's child. *RECORD: how far it came, also on failure. */
+int network_run(const struct launcher *launcher, const struct job *job, struct record *record,
+                struct err *err);
+/* The job's end. RECORD NULL: its child did not report. */
+void network_end(struct launcher *launcher, struct box *box, const struct record *record,
+                 bool done);
+/* JOB_GATEWAY's child: all rules that are for the gateway. */
+int network_send_all(const struct launcher *launcher, struct err *err);
+/* Hear of the gateway's end, once there is a router. */
+void network_watch(struct launcher *launcher);
 
 /* router.c */
 /* Find or start the egress router; without one, sandboxes have no internet: logged once. */

@@ -130,13 +130,12 @@ static int run_spec(struct engine *engine, enum launcher_op op, const struct eng
 }
 
 /* The rules of one that runs, without a link so far; when they cannot be held, UNDO it. */
-static int first_rules(struct engine *engine, enum launcher_op undo,
-                       const struct engine_spec *spec, struct engine_sandbox *out, struct err *err)
+static int first_rules(struct engine *engine, enum launcher_op undo, const struct engine_spec *spec,
+                       struct engine_sandbox *out, struct err *err)
 {
     struct err ignored = {0};
 
-    if (spec->network == NULL ||
-        local_set_network(engine, spec->id, true, spec->network, err) == 0)
+    if (spec->network == NULL || local_set_network(engine, spec->id, true, spec->network, err) == 0)
         return 0;
     simple_call(engine, undo, spec->id, NULL, &ignored);
     client_forget(client_of(engine), spec->id);

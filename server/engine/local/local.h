@@ -16,7 +16,7 @@ struct local_config {
     uint32_t id_base;      /* first host uid/gid of the first sandbox's range of 65,536 */
     /* Sandboxes kept built ahead of create (demand.h): at least, at most, none after so long. */
     uint32_t warm_min, warm_max, warm_idle_s;
-    gateway_fn gateway;   /* the egress gateway; NULL: none, rules that need it are refused */
+    gateway_fn gateway;      /* the egress gateway; NULL: none, rules that need it are refused */
     const void *gateway_ctx; /* constant; children inherit it by fork */
 };
 

@@ -46,8 +46,7 @@ int record_parse(const char *text, size_t len, const char *boot_id, struct recor
         json_get_i64(json, "startTicks", 0, INT64_MAX, &start, err) < 0 ||
         json_get_i64(json, "slot", 0, SLOT_MAX, &slot, err) < 0 ||
         json_get_bool(json, "internet", &internet, err) < 0 ||
-        json_get_str(json, "rules", &rules, err) < 0 ||
-        json_get_str(json, "boot", &boot, err) < 0)
+        json_get_str(json, "rules", &rules, err) < 0 || json_get_str(json, "boot", &boot, err) < 0)
         return -1;
     if (pid == 0 || slot < 0 || start < 0 ||
         str_copy(out->rules, sizeof(out->rules), rules, strlen(rules)) < 0)

@@ -19,12 +19,13 @@
 #define SPARE_PREFIX "spare-"
 
 #define RULES_DIGEST_SIZE 33 /* 128 bits of SHA-256 in hex, with the NUL */
+#define RULES_UNKNOWN "?"    /* instead of a digest: something is in force, and not known what */
 
 struct record {
     pid_t pid; /* 0: none is known */
     uint64_t start_ticks;
-    uint32_t slot; /* SLOT_NONE: unknown */
-    bool internet; /* egress is on */
+    uint32_t slot;                 /* SLOT_NONE: unknown */
+    bool internet;                 /* egress is on */
     char rules[RULES_DIGEST_SIZE]; /* digest of the network rules in force; "" for none */
 };
 

@@ -75,7 +75,7 @@ static void reconnect(struct launcher *launcher, struct box *box)
     struct job *job = mem_zalloc(sizeof(*job));
     struct err err = {0};
 
-    job->kind = JOB_INTERNET;
+    job->kind = JOB_NETWORK;
     job->box = box;
     job->on = true;
     box->busy = true;
@@ -88,8 +88,9 @@ static void reconnect(struct launcher *launcher, struct box *box)
 static int on_adopt(struct launcher *launcher, struct call *call, struct err *err)
 {
     (void)err;
-    if (!call->box->adopted && call->box->record.internet && !launcher->router_adopted &&
-        launcher->ctx.router_netns >= 0)
+    /* One with rules of its own stays without: the server says them again, and that makes it. */
+    if (!call->box->adopted && call->box->record.internet && call->box->record.rules[0] == '\0' &&
+        !launcher->router_adopted && launcher->ctx.router_netns >= 0)
         reconnect(launcher, call->box);
     call->box->adopted = true;
     launcher_answer(launcher, call->request->serial, call->box, -1, NULL);
@@ -139,9 +140,14 @@ static int with_box(struct launcher *launcher, struct call *call, enum job_kind 
     return -1;
 }
 
-static int on_internet(struct launcher *launcher, struct call *call, struct err *err)
+static int on_network(struct launcher *launcher, struct call *call, struct err *err)
 {
-    return with_box(launcher, call, JOB_INTERNET, err);
+    if (network_begin(launcher, call->box, &call->fd, err) < 0)
+        return -1;
+    if (with_box(launcher, call, JOB_NETWORK, err) == 0)
+        return 0;
+    fd_close(&call->box->rules_next);
+    return -1;
 }
 
 static int on_freeze(struct launcher *launcher, struct call *call, struct err *err)
@@ -202,7 +208,7 @@ static const struct {
     [LAUNCHER_ADOPT] = {on_adopt, NEED_RUNNING},
     [LAUNCHER_LIST] = {on_list, NEED_NONE},
     [LAUNCHER_DIAL] = {on_dial, NEED_RUNNING},
-    [LAUNCHER_INTERNET] = {on_internet, NEED_IDLE},
+    [LAUNCHER_NETWORK] = {on_network, NEED_IDLE},
     [LAUNCHER_FREEZE] = {on_freeze, NEED_IDLE},
     [LAUNCHER_THAW] = {on_thaw, NEED_IDLE},
     [LAUNCHER_STOP] = {on_kept, NEED_NONE},

@@ -62,6 +62,8 @@ void router_start(struct launcher *launcher)
     }
     if (launcher_watch(launcher, &launcher->router, pidfd, on_router_end, &err) < 0)
         log_err(LOG_WARN, "cannot watch the egress router", NULL, &err);
+    if (launcher->gateway.fd < 0)
+        network_watch(launcher);
 }
 
 void router_stop(struct launcher *launcher)
@@ -69,6 +71,7 @@ void router_stop(struct launcher *launcher)
     int pidfd = launcher->router.fd < 0 ? -1 : fcntl(launcher->router.fd, F_DUPFD_CLOEXEC, 0);
 
     launcher_unwatch(launcher, &launcher->router);
+    launcher_unwatch(launcher, &launcher->gateway);
     if (launcher->ctx.router_netns >= 0)
         egress_stop(&launcher->ctx, pidfd);
     fd_close(&pidfd);

@@ -17,6 +17,7 @@
 #include "server/engine/local/launcher_proto.h"
 #include "server/engine/local/logpipe.h"
 #include "server/engine/local/netns.h"
+#include "server/engine/local/netrules.h"
 #include "server/engine/local/remove.h"
 #include "server/engine/local/rootfs.h"
 #include "server/engine/local/userns.h"
@@ -220,6 +221,7 @@ int spawn_destroy(const struct context *ctx, const char *folder, const struct re
         slot_group(record->slot, group);
         if (end_processes(ctx, group, pidfd, err) < 0)
             return -1;
+        netrules_forget(ctx, folder, record);
         if (cgroup_remove(ctx->cgroups, group, err) < 0)
             return -1;
         logpipe_remove(ctx, record->slot);

@@ -28,7 +28,7 @@ static void the_rules_forbid_every_private_range_and_the_host(void **state)
 
     (void)state;
     buf_init(&rules, 65536);
-    egress_rules(&rules, hosts, 1);
+    egress_rules(&rules, hosts, 1, 999);
     assert_false(rules.overflow);
     for (size_t i = 0; i < array_size(needed); i++) {
         if (strstr(buf_str(&rules), needed[i]) == NULL)
@@ -50,7 +50,7 @@ static void nft_accepts_the_rules(void **state)
         skip();
     }
     buf_init(&rules, 65536);
-    egress_rules(&rules, hosts, 3);
+    egress_rules(&rules, hosts, 3, 999);
     char *argv[] = {nft, (char[]){"--check"}, (char[]){"-f"}, (char[]){"-"}, NULL};
     if (router_run_program(argv, rules.data, rules.len, &err) < 0)
         fail_msg("%s: %s", err.msg, err.detail);
