@@ -12,7 +12,8 @@
 #include "server/state.h"
 
 static const char usage[] =
-    "usage: sandpit key create --namespace NS --client ID [--scope read,write] [--expires 30d]\n"
+    "usage: sandpit key create --namespace NS --client ID [--scope read,write,keys,admin]\n"
+    "                          [--expires 30d]\n"
     "       sandpit key list\n"
     "       sandpit key revoke ID\n"
     "       sandpit key rotate ID [--overlap 1h]\n"
@@ -41,23 +42,26 @@ static void wait_for_server(const struct key_args *args)
 /* A row for --json; TEXT only where the key was just made. */
 static json_t *key_json(const struct key *key, const char *text)
 {
-    static const uint32_t bits[] = {SCOPE_READ, SCOPE_WRITE};
-    char stamp[TIME_RFC3339_SIZE], scope[16];
+    char stamp[TIME_RFC3339_SIZE], scope[KEY_SCOPES_SIZE];
     json_t *json = json_object(), *scopes = json_array();
 
-    for (size_t i = 0; i < array_size(bits); i++) {
-        key_scopes_format(key->scopes & bits[i], scope);
+    for (uint32_t bit = 1; bit < SCOPE_ALL; bit <<= 1) {
+        key_scopes_format(key->scopes & bit, scope);
         if (scope[0] != '\0')
             json_array_append_new(scopes, json_string(scope));
     }
     json_put_str(json, "id", key->id);
     json_put_str(json, "namespace", key->namespace_);
     json_put_str(json, "client", key->client);
+    json_put_str(json, "kind", key->kind == KEY_TOKEN ? "access-token" : "api-key");
+    json_put_str(json, "name", key->name[0] != '\0' ? key->name : NULL);
     json_put(json, "scopes", scopes);
     time_rfc3339_ms(key->created_unix_ms, stamp);
     json_put_str(json, "created_at", stamp);
     time_rfc3339_ms(key->expires_unix_ms, stamp);
     json_put_str(json, "expires_at", key->expires_unix_ms > 0 ? stamp : NULL);
+    time_rfc3339_ms(key->used_unix_ms, stamp);
+    json_put_str(json, "last_used_at", key->used_unix_ms > 0 ? stamp : NULL);
     json_put_bool(json, "revoked", key->revoked);
     json_put_str(json, "mask", key->mask_tail);
     if (text != NULL)
@@ -65,25 +69,9 @@ static json_t *key_json(const struct key *key, const char *text)
     return json;
 }
 
-/* Fill in a new id, text and hash, and store KEY. */
-static int store_new_key(struct store *store, struct key *key, char text[KEY_TEXT_SIZE],
-                         struct err *err)
-{
-    size_t len;
-
-    hash_random_uuid(key->id);
-    key_text_new(text);
-    len = strlen(text);
-    if (key_text_hash(text, len, key->sha256) < 0)
-        return err_set(err, ERR_INTERNAL, "a new key has a wrong form");
-    memcpy(key->mask_tail, text + len - 4, sizeof(key->mask_tail));
-    key->created_unix_ms = time_unix_ms();
-    return store_key_add(store, key, err);
-}
-
 static int print_new_key(const struct key_args *args, const struct key *key, const char *text)
 {
-    char scopes[16];
+    char scopes[KEY_SCOPES_SIZE];
 
     if (args->json)
         return cmd_print_json(key_json(key, text));
@@ -128,7 +116,10 @@ static int key_create(struct key_args *args, struct err *err)
     char text[KEY_TEXT_SIZE];
     struct key key = {0};
 
-    if (parse_create(args, &key, err) < 0 || store_new_key(args->store, &key, text, err) < 0)
+    if (parse_create(args, &key, err) < 0)
+        return -1;
+    key_make(&key, text);
+    if (store_key_add(args->store, &key, err) < 0)
         return -1;
     wait_for_server(args);
     return print_new_key(args, &key, text);
@@ -141,16 +132,16 @@ static const char *state_of(const struct key *key)
 
 static void print_table(const struct key *keys, size_t count)
 {
-    printf("%-36s  %-16s  %-16s  %-10s  %-4s  %-7s  %-24s  %s\n", "ID", "NAMESPACE", "CLIENT",
+    printf("%-36s  %-16s  %-16s  %-21s  %-4s  %-7s  %-24s  %s\n", "ID", "NAMESPACE", "CLIENT",
            "SCOPES", "KEY", "STATE", "CREATED", "EXPIRES");
     for (size_t i = 0; i < count; i++) {
         const struct key *key = &keys[i];
-        char scopes[16], created[TIME_RFC3339_SIZE], expires[TIME_RFC3339_SIZE] = "never";
+        char scopes[KEY_SCOPES_SIZE], created[TIME_RFC3339_SIZE], expires[TIME_RFC3339_SIZE] = "never";
         key_scopes_format(key->scopes, scopes);
         time_rfc3339_ms(key->created_unix_ms, created);
         if (key->expires_unix_ms > 0)
             time_rfc3339_ms(key->expires_unix_ms, expires);
-        printf("%-36s  %-16s  %-16s  %-10s  %-4s  %-7s  %-24s  %s\n", key->id, key->namespace_,
+        printf("%-36s  %-16s  %-16s  %-21s  %-4s  %-7s  %-24s  %s\n", key->id, key->namespace_,
                key->client, scopes, key->mask_tail, state_of(key), created, expires);
     }
 }
@@ -219,7 +210,8 @@ static int key_rotate(struct key_args *args, struct err *err)
     memcpy(fresh.namespace_, old.namespace_, sizeof(fresh.namespace_));
     memcpy(fresh.client, old.client, sizeof(fresh.client));
     fresh.scopes = old.scopes;
-    if (store_new_key(args->store, &fresh, text, err) < 0)
+    key_make(&fresh, text);
+    if (store_key_add(args->store, &fresh, err) < 0)
         return -1;
     if ((old.expires_unix_ms == 0 || old.expires_unix_ms > end) &&
         store_key_expire(args->store, old.id, end, err) < 0) {

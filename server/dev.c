@@ -75,14 +75,9 @@ static int make_key(struct store *store, char text[KEY_TEXT_SIZE], struct err *e
 {
     struct key key = {.namespace_ = "default",
                       .client = "dev",
-                      .scopes = SCOPE_READ | SCOPE_WRITE,
-                      .created_unix_ms = time_unix_ms()};
+                      .scopes = SCOPE_READ | SCOPE_WRITE | SCOPE_KEYS};
 
-    hash_random_uuid(key.id);
-    key_text_new(text);
-    if (key_text_hash(text, strlen(text), key.sha256) < 0)
-        return err_set(err, ERR_INTERNAL, "a new key has a wrong form");
-    memcpy(key.mask_tail, text + strlen(text) - 4, sizeof(key.mask_tail));
+    key_make(&key, text);
     return store_key_add(store, &key, err);
 }
 

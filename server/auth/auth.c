@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -11,13 +12,15 @@
 #include "server/base/mem.h"
 #include "server/base/str.h"
 #include "server/base/time.h"
+#include "server/model/team.h"
 
 #define INVALID_KEY                                                                                \
     "Invalid API key, please visit https://e2b.dev/docs/api-key for more information.\n"
 
-/* Keys sorted by SHA-256, limits by owner; never changed once published. */
+/* Keys sorted by SHA-256, limits by owner; once published only the times of use change. */
 struct key_set {
     struct key *keys;
+    _Atomic int64_t *used; /* of each, Unix milliseconds; later than what is stored, or 0 */
     size_t count;
     struct quota_row *quotas;
     size_t quota_count;
@@ -42,6 +45,7 @@ static void key_set_free(struct key_set *set)
         return;
     free(set->keys);
     free(set->quotas);
+    free(set->used);
     free(set);
 }
 
@@ -55,6 +59,18 @@ static int by_owner(const void *a, const void *b)
 static int by_hash(const void *a, const void *b)
 {
     return memcmp(((const struct key *)a)->sha256, ((const struct key *)b)->sha256, SHA256_BYTES);
+}
+
+/* What was used meanwhile. Both are sorted; nobody looks at either. */
+static void carry_uses(struct key_set *to, struct key_set *from)
+{
+    for (size_t i = 0, k = 0; from != NULL && i < to->count && k < from->count;) {
+        int order = by_hash(&to->keys[i], &from->keys[k]);
+        if (order == 0)
+            atomic_store(&to->used[i], atomic_load(&from->used[k]));
+        i += order <= 0;
+        k += order >= 0;
+    }
 }
 
 /* Read the keys and publish them. The version is read first: a change in between reloads again. */
@@ -71,8 +87,10 @@ static int reload(struct auth *auth, uint64_t version, struct err *err)
         qsort(set->quotas, set->quota_count, sizeof(set->quotas[0]), by_owner);
     if (set->count > 0)
         qsort(set->keys, set->count, sizeof(set->keys[0]), by_hash);
+    set->used = mem_calloc(set->count, sizeof(*set->used));
     pthread_rwlock_wrlock(&auth->lock);
     old = auth->set;
+    carry_uses(set, old);
     auth->set = set;
     pthread_rwlock_unlock(&auth->lock);
     auth->version = version;
@@ -112,9 +130,31 @@ static bool wait_for_stop(struct auth *auth)
     return stopping;
 }
 
+/* Write down what was used since the last time. Only this thread and the end of AUTH do so. */
+static void store_uses(struct auth *auth)
+{
+    struct key_set *set;
+    struct err err = {0};
+
+    pthread_mutex_lock(&auth->load_lock); /* the set stays */
+    set = auth->set;
+    for (size_t i = 0; i < set->count; i++) {
+        int64_t used = atomic_load(&set->used[i]);
+        if (used <= set->keys[i].used_unix_ms)
+            continue;
+        if (store_key_used(auth->store, set->keys[i].id, used, &err) < 0) {
+            log_err(LOG_WARN, "the last use of keys cannot be stored", NULL, &err);
+            break;
+        }
+        set->keys[i].used_unix_ms = used; /* read under load_lock alone */
+    }
+    pthread_mutex_unlock(&auth->load_lock);
+}
+
 static void *refresh_main(void *arg)
 {
     struct auth *auth = arg;
+    int64_t stored_mono_ms = time_mono_ms();
     bool failing = false;
 
     while (!wait_for_stop(auth)) {
@@ -125,7 +165,12 @@ static void *refresh_main(void *arg)
         else if (!failed && failing)
             log_info("keys can be read again");
         failing = failed;
+        if (time_mono_ms() - stored_mono_ms >= AUTH_USED_MS) {
+            stored_mono_ms = time_mono_ms();
+            store_uses(auth);
+        }
     }
+    store_uses(auth);
     return NULL;
 }
 
@@ -229,26 +274,25 @@ static void identify(const struct key *key, struct identity *out)
     memcpy(out->namespace_, key->namespace_, sizeof(out->namespace_));
     memcpy(out->client, key->client, sizeof(out->client));
     out->scopes = key->scopes;
+    out->expires_unix_ms = key->expires_unix_ms;
 }
 
-int auth_check(struct auth *auth, const char *api_key, const char *authorization,
-               struct identity *out, struct err *err)
+/* The usable key that TEXT names, of a kind that may come this way. */
+static int look_up(struct auth *auth, const char *text, bool as_bearer, struct identity *out,
+                   struct err *err)
 {
-    const char *text = api_key;
+    int64_t now = time_unix_ms();
     uint8_t sha256[SHA256_BYTES];
     const struct key *key;
     bool usable = false;
 
-    if (text == NULL && authorization == NULL)
-        return err_set(err, ERR_UNAUTHENTICATED, "authorization header is missing");
-    if (text == NULL && (text = bearer_token(authorization)) == NULL)
-        return err_set(err, ERR_UNAUTHENTICATED, "authorization header is malformed");
     if (key_text_hash(text, strlen(text), sha256) < 0)
         return err_set(err, ERR_UNAUTHENTICATED, INVALID_KEY "Invalid API key format");
     pthread_rwlock_rdlock(&auth->lock);
     key = find(auth->set, sha256);
-    if (key != NULL && key_usable(key, time_unix_ms())) {
+    if (key != NULL && key_usable(key, now) && (as_bearer || key->kind == KEY_API)) {
         identify(key, out);
+        atomic_store_explicit(&auth->set->used[key - auth->set->keys], now, memory_order_relaxed);
         usable = true;
     }
     pthread_rwlock_unlock(&auth->lock);
@@ -258,10 +302,72 @@ int auth_check(struct auth *auth, const char *api_key, const char *authorization
     return 0;
 }
 
+int auth_check(struct auth *auth, const char *api_key, const char *authorization,
+               struct identity *out, struct err *err)
+{
+    const char *text = api_key;
+
+    if (text == NULL && authorization == NULL)
+        return err_set(err, ERR_UNAUTHENTICATED, "authorization header is missing");
+    if (text == NULL && (text = bearer_token(authorization)) == NULL)
+        return err_set(err, ERR_UNAUTHENTICATED, "authorization header is malformed");
+    return look_up(auth, text, api_key == NULL, out, err);
+}
+
+int auth_check_admin(struct auth *auth, const char *admin_token, struct identity *out,
+                     struct err *err)
+{
+    struct identity who;
+    struct err why = {0};
+
+    if (admin_token == NULL)
+        return err_set(err, ERR_UNAUTHENTICATED, "X-Admin-Token header is missing");
+    if (look_up(auth, admin_token, true, &who, &why) < 0 || !(who.scopes & SCOPE_ADMIN))
+        return err_set(err, ERR_UNAUTHENTICATED, "X-Admin-Token is not a key with the scope admin");
+    memset(who.namespace_, 0, sizeof(who.namespace_));
+    who.scopes = SCOPE_ADMIN;
+    *out = who;
+    return 0;
+}
+
+int auth_team(struct auth *auth, const char *id, char out[NAMESPACE_SIZE], struct err *err)
+{
+    char team[UUID_SIZE];
+    bool found = false;
+
+    if (!uuid_is(id))
+        return err_set(err, ERR_INVALID, "Invalid team ID: it is no UUID");
+    pthread_rwlock_rdlock(&auth->lock);
+    for (size_t i = 0; i < auth->set->count && !found; i++) {
+        const struct key *key = &auth->set->keys[i];
+        if (i > 0 && str_eq(key->namespace_, key[-1].namespace_))
+            continue;
+        team_id(key->namespace_, team);
+        found = strcasecmp(team, id) == 0;
+        if (found)
+            memcpy(out, key->namespace_, sizeof(key->namespace_));
+    }
+    pthread_rwlock_unlock(&auth->lock);
+    return found ? 0 : err_set(err, ERR_NOT_FOUND, "Team not found");
+}
+
+int64_t auth_last_used(struct auth *auth, const struct key *key)
+{
+    const struct key *found;
+    int64_t used = 0;
+
+    pthread_rwlock_rdlock(&auth->lock);
+    found = find(auth->set, key->sha256);
+    if (found != NULL)
+        used = atomic_load(&auth->set->used[found - auth->set->keys]);
+    pthread_rwlock_unlock(&auth->lock);
+    return used > key->used_unix_ms ? used : key->used_unix_ms;
+}
+
 int auth_scope(const struct identity *identity, uint32_t scope, struct err *err)
 {
     uint32_t missing = scope & ~identity->scopes;
-    char name[16];
+    char name[KEY_SCOPES_SIZE];
 
     if (missing == 0)
         return 0;

@@ -17,6 +17,7 @@
 #include "server/store/store.h"
 
 #define AUTH_REFRESH_MS 200 /* how old a key set may be; a revoked key is refused within it */
+#define AUTH_USED_MS 10000  /* how often the last uses of keys are written down */
 
 struct auth;
 
@@ -25,6 +26,7 @@ struct identity { /* plain data */
     char namespace_[NAMESPACE_SIZE];
     char client[CLIENT_SIZE];
     uint32_t scopes;
+    int64_t expires_unix_ms; /* of the key; 0: never */
 };
 
 /* Loads the keys and starts the thread that keeps them fresh. STORE outlives AUTH. */
@@ -46,6 +48,19 @@ void auth_quotas(struct auth *auth, const char *namespace_, const char *key_id, 
  */
 int auth_check(struct auth *auth, const char *api_key, const char *authorization,
                struct identity *out, struct err *err);
+/*
+ * The same for X-Admin-Token: a key with SCOPE_ADMIN. *OUT has that scope alone, and acts in no
+ * namespace until auth_team has put it into one.
+ */
+int auth_check_admin(struct auth *auth, const char *admin_token, struct identity *out,
+                     struct err *err);
+/*
+ * The namespace whose team id is ID (untrusted) and that has, or had, a key; to OUT. ERR_INVALID no
+ * UUID; ERR_NOT_FOUND.
+ */
+int auth_team(struct auth *auth, const char *id, char out[NAMESPACE_SIZE], struct err *err);
+/* When KEY was last used, also if that is not stored yet. 0: never. */
+int64_t auth_last_used(struct auth *auth, const struct key *key);
 /* ERR_FORBIDDEN when IDENTITY lacks a bit of SCOPE; the message names it. */
 int auth_scope(const struct identity *identity, uint32_t scope, struct err *err);
 

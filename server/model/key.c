@@ -4,13 +4,14 @@
 
 #include "server/base/mem.h"
 #include "server/base/str.h"
+#include "server/base/time.h"
 
 #define NAME_MAX_CHARS 63
 
 static const struct {
     const char *name;
     uint32_t bit;
-} scope_names[] = {{"read", SCOPE_READ}, {"write", SCOPE_WRITE}};
+} scope_names[] = {{"read", SCOPE_READ}, {"write", SCOPE_WRITE}, {"keys", SCOPE_KEYS}, {"admin", SCOPE_ADMIN}};
 
 void key_text_new(char out[KEY_TEXT_SIZE])
 {
@@ -45,6 +46,40 @@ int key_text_hash(const char *s, size_t len, uint8_t out[SHA256_BYTES])
     return -1;
 }
 
+void key_make(struct key *key, char text[KEY_TEXT_SIZE])
+{
+    const size_t skip = strlen(KEY_PREFIX);
+
+    hash_random_uuid(key->id);
+    key_text_new(text);
+    hash_sha256(text, KEY_TEXT_SIZE - 1, key->sha256);
+    memcpy(key->mask_head, text + skip, sizeof(key->mask_head) - 1);
+    key->mask_head[sizeof(key->mask_head) - 1] = '\0';
+    memcpy(key->mask_tail, text + KEY_TEXT_SIZE - sizeof(key->mask_tail), sizeof(key->mask_tail));
+    key->created_unix_ms = time_unix_ms();
+}
+
+/* C0, DEL and C1 controls; S is well-formed UTF-8. */
+static bool is_control(const unsigned char *s)
+{
+    return *s < 0x20 || *s == 0x7f || (*s == 0xc2 && s[1] < 0xa0);
+}
+
+int key_label_check(const char *name, struct err *err)
+{
+    size_t chars = 0;
+
+    for (const unsigned char *s = (const unsigned char *)name; *s != '\0'; s++) {
+        if (is_control(s))
+            return err_set(err, ERR_INVALID, "field 'name' holds a control character");
+        chars += (*s & 0xc0) != 0x80; /* where a character begins */
+    }
+    if (chars < 1 || chars > KEY_NAME_MAX_CHARS)
+        return err_set(err, ERR_INVALID, "field 'name' must be 1 to %d characters long",
+                       KEY_NAME_MAX_CHARS);
+    return 0;
+}
+
 int key_name_check(const char *name, const char *what, struct err *err)
 {
     size_t len = strlen(name);
@@ -74,7 +109,8 @@ int key_scopes_parse(const char *s, uint32_t *out, struct err *err)
         size_t len = strcspn(p, ",");
         uint32_t bit = scope_bit(p, len);
         if (bit == 0)
-            return err_set(err, ERR_INVALID, "scope '%.*s' is not known: use read, write or both",
+            return err_set(err, ERR_INVALID,
+                           "scope '%.*s' is not known: use some of read,write,keys,admin",
                            (int)(len < 40 ? len : 40), p);
         scopes |= bit;
         p += len;
@@ -85,7 +121,7 @@ int key_scopes_parse(const char *s, uint32_t *out, struct err *err)
     return 0;
 }
 
-void key_scopes_format(uint32_t scopes, char out[16])
+void key_scopes_format(uint32_t scopes, char out[KEY_SCOPES_SIZE])
 {
     size_t at = 0;
 

@@ -15,6 +15,11 @@ static void bind_key(sqlite3_stmt *stmt, const struct key *key)
     sqlite3_bind_int64(stmt, 7, key->created_unix_ms);
     sqlite3_bind_int64(stmt, 8, key->expires_unix_ms);
     sqlite3_bind_int(stmt, 9, key->revoked);
+    sqlite3_bind_text(stmt, 10, key->name, -1, SQLITE_STATIC);
+    sqlite3_bind_int(stmt, 11, key->kind);
+    sqlite3_bind_text(stmt, 12, key->created_by, -1, SQLITE_STATIC);
+    sqlite3_bind_text(stmt, 13, key->mask_head, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(stmt, 14, key->used_unix_ms);
 }
 
 int store_key_add(struct store *store, const struct key *key, struct err *err)
@@ -65,6 +70,32 @@ int store_key_expire(struct store *store, const char *id, int64_t expires_unix_m
     return finish_key_change(store, stmt, id, err);
 }
 
+int store_key_rename(struct store *store, const char *id, const char *name, struct err *err)
+{
+    sqlite3_stmt *stmt = store_begin(store, STMT_KEY_RENAME, SYNC_NORMAL, err);
+
+    if (stmt == NULL)
+        return -1;
+    sqlite3_bind_text(stmt, 1, id, -1, SQLITE_STATIC);
+    sqlite3_bind_text(stmt, 2, name, -1, SQLITE_STATIC);
+    return finish_key_change(store, stmt, id, err);
+}
+
+/* Not a change that anybody must follow, so it is not counted. */
+int store_key_used(struct store *store, const char *id, int64_t used_unix_ms, struct err *err)
+{
+    sqlite3_stmt *stmt = store_begin(store, STMT_KEY_USED, SYNC_NORMAL, err);
+    int rc;
+
+    if (stmt == NULL)
+        return -1;
+    sqlite3_bind_text(stmt, 1, id, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(stmt, 2, used_unix_ms);
+    rc = store_step(store, stmt, err);
+    store_end(store, stmt);
+    return rc;
+}
+
 /* False for a row that this version cannot hold; such a key opens nothing. */
 static bool read_row(sqlite3_stmt *stmt, struct key *key)
 {
@@ -72,13 +103,19 @@ static bool read_row(sqlite3_stmt *stmt, struct key *key)
         !store_column_copy(stmt, 1, key->namespace_, sizeof(key->namespace_)) ||
         !store_column_copy(stmt, 2, key->client, sizeof(key->client)) ||
         !store_column_copy(stmt, 5, key->mask_tail, sizeof(key->mask_tail)) ||
-        sqlite3_column_bytes(stmt, 4) != SHA256_BYTES)
+        sqlite3_column_bytes(stmt, 4) != SHA256_BYTES ||
+        !store_column_copy(stmt, 9, key->name, sizeof(key->name)) ||
+        sqlite3_column_int(stmt, 10) > KEY_TOKEN ||
+        !store_column_copy(stmt, 11, key->created_by, sizeof(key->created_by)) ||
+        !store_column_copy(stmt, 12, key->mask_head, sizeof(key->mask_head)))
         return false;
     memcpy(key->sha256, sqlite3_column_blob(stmt, 4), SHA256_BYTES);
-    key->scopes = (uint32_t)sqlite3_column_int64(stmt, 3) & (SCOPE_READ | SCOPE_WRITE);
+    key->scopes = (uint32_t)sqlite3_column_int64(stmt, 3) & SCOPE_ALL;
     key->created_unix_ms = sqlite3_column_int64(stmt, 6);
     key->expires_unix_ms = sqlite3_column_int64(stmt, 7);
     key->revoked = sqlite3_column_int(stmt, 8) != 0;
+    key->kind = sqlite3_column_int(stmt, 10) == KEY_TOKEN ? KEY_TOKEN : KEY_API;
+    key->used_unix_ms = sqlite3_column_int64(stmt, 13);
     return true;
 }
 

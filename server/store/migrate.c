@@ -60,6 +60,12 @@ static const char *const steps[] = {
     " id TEXT PRIMARY KEY, namespace TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL,"
     " metadata TEXT, created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL,"
     " sealed TEXT NOT NULL, UNIQUE (namespace, name)) WITHOUT ROWID;",
+    /* what the API knows of a key; kind: enum key_kind */
+    "ALTER TABLE keys ADD COLUMN name TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE keys ADD COLUMN kind INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE keys ADD COLUMN created_by TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE keys ADD COLUMN mask_head TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE keys ADD COLUMN used_ms INTEGER NOT NULL DEFAULT 0;",
 };
 #define VERSION_NOW ((int)array_size(steps))
 

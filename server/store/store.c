@@ -36,12 +36,15 @@ static const char *const sql[STMT_COUNT] = {
         " FROM sandboxes ORDER BY started_ms, id",
     [STMT_KEY_ADD] =
         "INSERT INTO keys (id, namespace, client, scopes, sha256, mask_tail, created_ms,"
-        " expires_ms, revoked) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)",
+        " expires_ms, revoked, name, kind, created_by, mask_head, used_ms)"
+        " VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14)",
     [STMT_KEY_REVOKE] = "UPDATE keys SET revoked = 1 WHERE id = ?1",
     [STMT_KEY_EXPIRE] = "UPDATE keys SET expires_ms = ?2 WHERE id = ?1",
+    [STMT_KEY_RENAME] = "UPDATE keys SET name = ?2 WHERE id = ?1",
+    [STMT_KEY_USED] = "UPDATE keys SET used_ms = ?2 WHERE id = ?1 AND used_ms < ?2",
     [STMT_KEY_LIST] =
-        "SELECT id, namespace, client, scopes, sha256, mask_tail, created_ms, expires_ms, revoked"
-        " FROM keys ORDER BY created_ms DESC, rowid DESC",
+        "SELECT id, namespace, client, scopes, sha256, mask_tail, created_ms, expires_ms, revoked,"
+        " name, kind, created_by, mask_head, used_ms FROM keys ORDER BY created_ms DESC, rowid DESC",
     [STMT_VOLUME_ADD] = "INSERT INTO volumes (id, namespace, name, state, size_mb, created_ms)"
                         " VALUES (?1,?2,?3,?4,?5,?6)",
     [STMT_VOLUME_STATE] = "UPDATE volumes SET state = ?2 WHERE id = ?1",

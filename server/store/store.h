@@ -55,6 +55,10 @@ int store_key_add(struct store *store, const struct key *key, struct err *err); 
 int store_key_revoke(struct store *store, const char *id, struct err *err);     /* ERR_NOT_FOUND */
 int store_key_expire(struct store *store, const char *id, int64_t expires_unix_ms,
                      struct err *err); /* ERR_NOT_FOUND */
+int store_key_rename(struct store *store, const char *id, const char *name,
+                     struct err *err); /* ERR_NOT_FOUND */
+/* It was used at USED_UNIX_MS; an earlier time changes nothing, nor does an unknown id. */
+int store_key_used(struct store *store, const char *id, int64_t used_unix_ms, struct err *err);
 /* Every key, newest first, to free(). */
 int store_key_list(struct store *store, struct key **out, size_t *count, struct err *err);
 

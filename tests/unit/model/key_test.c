@@ -96,7 +96,8 @@ static void scopes_go_to_bits_and_back(void **state)
         {"write,read", SCOPE_READ | SCOPE_WRITE, "read,write"},
         {"read,read", SCOPE_READ, "read"},
         {"", 0, NULL},
-        {"admin", 0, NULL},
+        {"root", 0, NULL},
+        {"admin,keys,write,read", SCOPE_ALL, "read,write,keys,admin"},
         {"read,", 0, NULL},
         {"read, write", 0, NULL},
     };
@@ -105,7 +106,7 @@ static void scopes_go_to_bits_and_back(void **state)
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct err err = {0};
         uint32_t bits = 77;
-        char text[16];
+        char text[KEY_SCOPES_SIZE];
         int rc = key_scopes_parse(cases[i].text, &bits, &err);
         if (cases[i].bits == 0) {
             assert_int_equal(rc, -1);
