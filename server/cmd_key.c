@@ -136,7 +136,8 @@ static void print_table(const struct key *keys, size_t count)
            "SCOPES", "KEY", "STATE", "CREATED", "EXPIRES");
     for (size_t i = 0; i < count; i++) {
         const struct key *key = &keys[i];
-        char scopes[KEY_SCOPES_SIZE], created[TIME_RFC3339_SIZE], expires[TIME_RFC3339_SIZE] = "never";
+        char scopes[KEY_SCOPES_SIZE], created[TIME_RFC3339_SIZE],
+            expires[TIME_RFC3339_SIZE] = "never";
         key_scopes_format(key->scopes, scopes);
         time_rfc3339_ms(key->created_unix_ms, created);
         if (key->expires_unix_ms > 0)

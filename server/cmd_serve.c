@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "server/api/node.h"
 #include "server/base/fd.h"
 #include "server/base/log.h"
 #include "server/base/mem.h"
@@ -189,7 +190,9 @@ static int start_parts(struct server *server, struct err *err)
     rc = lifecycle_new(&config, &server->lifecycle, err);
     secret_clear(&config.master);
     secret_clear(&server->master);
-    if (rc < 0 || serve_start(server, err) < 0)
+    if (rc < 0 ||
+        node_new(server->store, server->lifecycle, PRIVSEP_STATE, &server->node, err) < 0 ||
+        serve_start(server, err) < 0)
         return -1;
     return envd_upgrade_start(server->lifecycle, server->loops[0].loop, &server->envd,
                               &server->envd_upgrade, err);
@@ -258,6 +261,7 @@ static void stop_all(struct server *server)
     lifecycle_free(server->lifecycle);
     if (server->engine != NULL)
         server->engine->ops->free(server->engine);
+    node_free(server->node);
     auth_free(server->auth);
     store_close(server->store);
     signal_watch_free(server->signals);

@@ -73,9 +73,8 @@ static int key_is_valid(struct store *store, const char *text, bool *out, struct
 
 static int make_key(struct store *store, char text[KEY_TEXT_SIZE], struct err *err)
 {
-    struct key key = {.namespace_ = "default",
-                      .client = "dev",
-                      .scopes = SCOPE_READ | SCOPE_WRITE | SCOPE_KEYS};
+    struct key key = {
+        .namespace_ = "default", .client = "dev", .scopes = SCOPE_READ | SCOPE_WRITE | SCOPE_KEYS};
 
     key_make(&key, text);
     return store_key_add(store, &key, err);

@@ -69,6 +69,7 @@ struct server {
     struct engine *engine;
     struct work_pool *workers;
     struct lifecycle *lifecycle;
+    struct node *node;
     struct envd_program envd;
     struct envd_upgrade *envd_upgrade;
     struct api api;

@@ -217,6 +217,7 @@ int serve_start(struct server *server, struct err *err)
 
     server->api.store = server->store;
     server->api.auth = server->auth;
+    server->api.node = server->node;
     server->api.lifecycle = server->lifecycle;
     api_http_config(&server->api, server->workers, &server->api_config);
     server->api_config.serves = api_serves;

@@ -21,6 +21,7 @@ struct api {
     struct lifecycle *lifecycle;
     struct auth *auth;
     struct store *store;
+    struct node *node;        /* likewise */
     const char *engine_name;  /* "local", "kubernetes" */
     const char *domain;       /* NULL: the API's `domain` is null */
     const char *envd_version; /* what sandboxes report */

@@ -38,6 +38,24 @@ int secret_get(struct request *req, struct err *err);
 int secret_update(struct request *req, struct err *err);
 int secret_delete(struct request *req, struct err *err);
 
+/* keys.c */
+int teams_list(struct request *req, struct err *err);
+int api_keys_list(struct request *req, struct err *err);
+int api_key_create(struct request *req, struct err *err);
+int api_key_rename(struct request *req, struct err *err);
+int api_key_delete(struct request *req, struct err *err);
+int access_token_create(struct request *req, struct err *err);
+int access_token_delete(struct request *req, struct err *err);
+int admin_api_key_create(struct request *req, struct err *err);
+int admin_api_key_delete(struct request *req, struct err *err);
+
+/* admin.c */
+int nodes_list(struct request *req, struct err *err);
+int node_get(struct request *req, struct err *err);
+int node_post(struct request *req, struct err *err);
+int admin_sandboxes_kill(struct request *req, struct err *err);
+int admin_running_counts(struct request *req, struct err *err);
+
 /* health.c */
 int api_health(struct request *req, struct err *err);
 int api_spec(struct request *req, struct err *err);

@@ -9,6 +9,8 @@
 
 #define READ SCOPE_READ
 #define WRITE SCOPE_WRITE
+#define KEYS SCOPE_KEYS
+#define ADMIN SCOPE_ADMIN
 
 const struct route api_routes[] = {
     {"GET", "/health", SCOPE_NONE, api_health},
@@ -84,23 +86,23 @@ const struct route api_routes[] = {
     {"DELETE", "/secrets/{secretID}", WRITE, secret_delete},
 
     /* teams, keys, nodes, operators */
-    {"GET", "/teams", READ, NULL},
+    {"GET", "/teams", KEYS, teams_list},
     {"GET", "/teams/{teamID}/metrics", READ, NULL},
     {"GET", "/teams/{teamID}/metrics/max", READ, NULL},
-    {"GET", "/api-keys", READ, NULL},
-    {"POST", "/api-keys", WRITE, NULL},
-    {"PATCH", "/api-keys/{apiKeyID}", WRITE, NULL},
-    {"DELETE", "/api-keys/{apiKeyID}", WRITE, NULL},
-    {"POST", "/access-tokens", WRITE, NULL},
-    {"DELETE", "/access-tokens/{accessTokenID}", WRITE, NULL},
-    {"GET", "/nodes", READ, NULL},
-    {"GET", "/nodes/{nodeID}", READ, NULL},
-    {"POST", "/nodes/{nodeID}", WRITE, NULL},
-    {"POST", "/admin/teams/{teamID}/sandboxes/kill", WRITE, NULL},
-    {"POST", "/admin/teams/{teamID}/builds/cancel", WRITE, NULL},
-    {"GET", "/admin/sandboxes/running-counts", READ, NULL},
-    {"POST", "/admin/teams/{teamID}/api-keys", WRITE, NULL},
-    {"DELETE", "/admin/teams/{teamID}/api-keys/{apiKeyID}", WRITE, NULL},
+    {"GET", "/api-keys", KEYS, api_keys_list},
+    {"POST", "/api-keys", KEYS, api_key_create},
+    {"PATCH", "/api-keys/{apiKeyID}", KEYS, api_key_rename},
+    {"DELETE", "/api-keys/{apiKeyID}", KEYS, api_key_delete},
+    {"POST", "/access-tokens", KEYS, access_token_create},
+    {"DELETE", "/access-tokens/{accessTokenID}", KEYS, access_token_delete},
+    {"GET", "/nodes", ADMIN, nodes_list},
+    {"GET", "/nodes/{nodeID}", ADMIN, node_get},
+    {"POST", "/nodes/{nodeID}", ADMIN, node_post},
+    {"POST", "/admin/teams/{teamID}/sandboxes/kill", ADMIN, admin_sandboxes_kill},
+    {"POST", "/admin/teams/{teamID}/builds/cancel", ADMIN, NULL},
+    {"GET", "/admin/sandboxes/running-counts", ADMIN, admin_running_counts},
+    {"POST", "/admin/teams/{teamID}/api-keys", ADMIN, admin_api_key_create},
+    {"DELETE", "/admin/teams/{teamID}/api-keys/{apiKeyID}", ADMIN, admin_api_key_delete},
 
     /* events and webhooks */
     {"GET", "/events/sandboxes", READ, NULL},

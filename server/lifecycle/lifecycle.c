@@ -183,9 +183,14 @@ struct engine *lifecycle_engine(struct lifecycle *lifecycle)
     return lifecycle->config.engine;
 }
 
+void lifecycle_accept(struct lifecycle *lifecycle, bool accept)
+{
+    registry_refuse(&lifecycle->registry, !accept);
+}
+
 void lifecycle_stats_get(struct lifecycle *lifecycle, struct lifecycle_stats *out)
 {
-    registry_count(&lifecycle->registry, &out->running, &out->paused);
+    registry_count(&lifecycle->registry, &out->running, &out->paused, &out->starting);
     out->created = atomic_load(&lifecycle->created);
     out->create_failed = atomic_load(&lifecycle->create_failed);
     out->killed = atomic_load(&lifecycle->killed);

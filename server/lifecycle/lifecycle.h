@@ -178,8 +178,14 @@ int lifecycle_secret_list(struct lifecycle *lifecycle, const char *namespace_, c
 int network_policy_fill(struct lifecycle *lifecycle, const char *namespace_, json_t *rules,
                         struct err *err);
 
+/*
+ * [any] Whether new sandboxes are made; at first they are. Else a create is ERR_BUSY; what exists
+ * goes on, and what is paused can be resumed.
+ */
+void lifecycle_accept(struct lifecycle *lifecycle, bool accept);
+
 struct lifecycle_stats {
-    size_t running, paused;
+    size_t running, paused, starting;
     uint64_t created, create_failed, killed, timed_out;
 };
 void lifecycle_stats_get(struct lifecycle *lifecycle, struct lifecycle_stats *out);

@@ -82,7 +82,9 @@ int registry_add(struct registry *registry, struct entry *entry, size_t max, str
     int rc = 0;
 
     pthread_mutex_lock(&registry->lock);
-    if (registry->entries.count >= max) {
+    if (registry->refusing) {
+        rc = err_set(err, ERR_BUSY, "this node takes no new sandboxes: an operator drains it");
+    } else if (registry->entries.count >= max) {
         rc = err_set(err, ERR_LIMIT,
                      "you have reached the maximum number of concurrent E2B sandboxes (%zu): kill "
                      "one or wait for a timeout",
@@ -96,6 +98,13 @@ int registry_add(struct registry *registry, struct entry *entry, size_t max, str
     }
     pthread_mutex_unlock(&registry->lock);
     return rc;
+}
+
+void registry_refuse(struct registry *registry, bool refuse)
+{
+    pthread_mutex_lock(&registry->lock);
+    registry->refusing = refuse;
+    pthread_mutex_unlock(&registry->lock);
 }
 
 static struct timespec mono_timespec(int64_t ms)

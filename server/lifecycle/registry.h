@@ -42,6 +42,7 @@ struct registry {
     struct map entries;
     struct deadline_heap deadlines;
     bool stopping;
+    bool refusing; /* new ones */
 };
 
 void registry_init(struct registry *registry);
@@ -52,7 +53,10 @@ void registry_clear(struct registry *registry);
 struct entry *entry_new(struct sandbox *sandbox);
 void entry_free(struct entry *entry);
 
-/* Add ENTRY, held by the caller, unless MAX are there (ERR_LIMIT). Owned by the registry after. */
+/*
+ * Add ENTRY, held by the caller, unless MAX are there (ERR_LIMIT) or none may come (ERR_BUSY).
+ * Owned by the registry after.
+ */
 int registry_add(struct registry *registry, struct entry *entry, size_t max, struct err *err);
 
 /*
@@ -109,7 +113,9 @@ void registry_list(struct registry *registry, const char *namespace_, struct san
 bool registry_read(struct registry *registry, const char *id,
                    void (*fn)(const struct entry *entry, void *ctx), void *ctx);
 bool registry_has(struct registry *registry, const char *id);
-void registry_count(struct registry *registry, size_t *running, size_t *paused);
+void registry_count(struct registry *registry, size_t *running, size_t *paused, size_t *starting);
+/* Whether registry_add refuses. */
+void registry_refuse(struct registry *registry, bool refuse);
 
 /* The words for a sandbox that is not there or not the caller's. Returns -1. */
 int sandbox_not_found(const char *id, struct err *err);

@@ -68,16 +68,18 @@ bool registry_has(struct registry *registry, const char *id)
     return found;
 }
 
-void registry_count(struct registry *registry, size_t *running, size_t *paused)
+void registry_count(struct registry *registry, size_t *running, size_t *paused, size_t *starting)
 {
     void *entry;
 
-    *running = *paused = 0;
+    *running = *paused = *starting = 0;
     pthread_mutex_lock(&registry->lock);
     for (size_t at = 0; map_next(&registry->entries, &at, &entry);) {
         enum sandbox_state state = ((struct entry *)entry)->sandbox.state;
         if (sandbox_state_visible(state))
             ++*(state == SANDBOX_RUNNING ? running : paused);
+        else
+            *starting += state == SANDBOX_CREATING;
     }
     pthread_mutex_unlock(&registry->lock);
 }

@@ -11,7 +11,8 @@
 static const struct {
     const char *name;
     uint32_t bit;
-} scope_names[] = {{"read", SCOPE_READ}, {"write", SCOPE_WRITE}, {"keys", SCOPE_KEYS}, {"admin", SCOPE_ADMIN}};
+} scope_names[] = {
+    {"read", SCOPE_READ}, {"write", SCOPE_WRITE}, {"keys", SCOPE_KEYS}, {"admin", SCOPE_ADMIN}};
 
 void key_text_new(char out[KEY_TEXT_SIZE])
 {

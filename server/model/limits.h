@@ -22,7 +22,8 @@
 #define ENV_ENTRIES_MAX 1024
 #define ENV_BYTES_MAX 262144
 #define LIST_LIMIT_MAX 100
-#define SANDBOX_COUNT_MAX 4000 /* on one server */
+#define KEYS_PER_NAMESPACE_MAX 1000 /* usable API keys, and as many access tokens */
+#define SANDBOX_COUNT_MAX 4000      /* on one server */
 
 #define API_BODY_MAX_BYTES (1024 * 1024)
 #define HEAD_MAX_BYTES (64 * 1024) /* request line and headers together */

@@ -44,7 +44,8 @@ static const char *const sql[STMT_COUNT] = {
     [STMT_KEY_USED] = "UPDATE keys SET used_ms = ?2 WHERE id = ?1 AND used_ms < ?2",
     [STMT_KEY_LIST] =
         "SELECT id, namespace, client, scopes, sha256, mask_tail, created_ms, expires_ms, revoked,"
-        " name, kind, created_by, mask_head, used_ms FROM keys ORDER BY created_ms DESC, rowid DESC",
+        " name, kind, created_by, mask_head, used_ms FROM keys ORDER BY created_ms DESC, rowid "
+        "DESC",
     [STMT_VOLUME_ADD] = "INSERT INTO volumes (id, namespace, name, state, size_mb, created_ms)"
                         " VALUES (?1,?2,?3,?4,?5,?6)",
     [STMT_VOLUME_STATE] = "UPDATE volumes SET state = ?2 WHERE id = ?1",

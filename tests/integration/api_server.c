@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "server/api/api.h"
+#include "server/api/node.h"
 #include "server/base/log.h"
 #include "server/base/version.h"
 #include "server/loop/listener.h"
@@ -40,14 +41,13 @@ static void die(const char *what, const struct err *err)
 static void add_key(struct store *store, const char *namespace_, uint32_t scopes,
                     char text[KEY_TEXT_SIZE])
 {
-    struct key key = {.scopes = scopes, .created_unix_ms = 1};
+    struct key key = {.scopes = scopes};
     struct err err = {0};
 
-    key_text_new(text);
-    hash_random_uuid(key.id);
+    key_make(&key, text);
     snprintf(key.namespace_, sizeof(key.namespace_), "%s", namespace_);
     snprintf(key.client, sizeof(key.client), "tester");
-    if (key_text_hash(text, strlen(text), key.sha256) < 0 || store_key_add(store, &key, &err) < 0)
+    if (store_key_add(store, &key, &err) < 0)
         die("key", &err);
 }
 
@@ -147,7 +147,8 @@ int main(int argc, char **argv)
     struct lifecycle_config config = {
         .engine = &test.engine, .master = {.bytes = "0123456789abcdef0123456789abcdef", .len = 32}};
     struct api api = {.engine_name = "test", .domain = "box.test", .envd_version = ENVD_VERSION};
-    char key[KEY_TEXT_SIZE], read_key[KEY_TEXT_SIZE], other_key[KEY_TEXT_SIZE];
+    char key[KEY_TEXT_SIZE], read_key[KEY_TEXT_SIZE], other_key[KEY_TEXT_SIZE],
+        admin_key[KEY_TEXT_SIZE];
     struct listener *listeners[2];
     struct err err = {0};
 
@@ -156,20 +157,23 @@ int main(int argc, char **argv)
     test_engine_init(&test);
     if (store_open(argv[1], &api.store, &err) < 0)
         die("store", &err);
-    add_key(api.store, "team", SCOPE_READ | SCOPE_WRITE, key);
+    add_key(api.store, "team", SCOPE_READ | SCOPE_WRITE | SCOPE_KEYS, key);
     add_key(api.store, "team", SCOPE_READ, read_key);
-    add_key(api.store, "other", SCOPE_READ | SCOPE_WRITE, other_key);
+    add_key(api.store, "other", SCOPE_READ | SCOPE_WRITE | SCOPE_KEYS, other_key);
+    add_key(api.store, "ops", SCOPE_ADMIN, admin_key);
     config.store = api.store;
     config.workers = work_pool_new("work", WORKERS, QUEUE_MAX);
     if (auth_new(api.store, &api.auth, &err) < 0 ||
-        lifecycle_new(&config, &api.lifecycle, &err) < 0)
+        lifecycle_new(&config, &api.lifecycle, &err) < 0 ||
+        node_new(api.store, api.lifecycle, argv[1], &api.node, &err) < 0)
         die("start", &err);
     start(&api, config.workers, listeners);
-    printf("ready %u %u %s %s %s\n", listener_port(listeners[0]), listener_port(listeners[1]), key,
-           read_key, other_key);
+    printf("ready %u %u %s %s %s %s\n", listener_port(listeners[0]), listener_port(listeners[1]),
+           key, read_key, other_key, admin_key);
     fflush(stdout);
     obey(&api);
     stop(api.lifecycle, config.workers, listeners);
+    node_free(api.node);
     auth_free(api.auth);
     store_close(api.store);
     return 0;

@@ -17,6 +17,7 @@
 #include "server/base/mem.h"
 #include "server/base/str.h"
 #include "server/base/time.h"
+#include "server/model/team.h"
 
 #define LOOKUP_THREADS 4
 
@@ -166,6 +167,89 @@ static void scope_that_is_missing_is_named(void **state)
     assert_non_null(strstr(err.msg, "'write'"));
 }
 
+static void access_token_works_as_bearer_alone(void **state)
+{
+    struct key key = {
+        .kind = KEY_TOKEN, .namespace_ = "team", .client = "ci", .scopes = SCOPE_READ};
+    char text[KEY_TEXT_SIZE], bearer[128];
+    struct identity who;
+    struct err err = {0};
+
+    (void)state;
+    key_make(&key, text);
+    assert_int_equal(store_key_add(store, &key, &err), 0);
+    assert_int_equal(auth_refresh(auth, &err), 0);
+    snprintf(bearer, sizeof(bearer), "Bearer sk_%s", text);
+    assert_int_equal(auth_check(auth, NULL, bearer, &who, &err), 0);
+    assert_int_equal(auth_check(auth, text, NULL, &who, &err), -1);
+    assert_int_equal(err.code, ERR_UNAUTHENTICATED);
+}
+
+static void admin_token_is_a_key_with_that_scope(void **state)
+{
+    char plain[KEY_TEXT_SIZE], operator_[KEY_TEXT_SIZE], namespace_[NAMESPACE_SIZE] = "?";
+    char team[UUID_SIZE];
+    struct identity who;
+    struct err err = {0};
+
+    (void)state;
+    add_key(store, "k1", SCOPE_READ | SCOPE_WRITE | SCOPE_KEYS, 0, plain);
+    add_key(store, "k2", SCOPE_READ | SCOPE_ADMIN, 0, operator_);
+    assert_int_equal(auth_check_admin(auth, NULL, &who, &err), -1);
+    assert_int_equal(auth_check_admin(auth, plain, &who, &err), -1);
+    assert_int_equal(err.code, ERR_UNAUTHENTICATED);
+    assert_int_equal(auth_check_admin(auth, operator_, &who, &err), 0);
+    assert_int_equal(who.scopes, SCOPE_ADMIN);
+    assert_string_equal(who.namespace_, "");
+    team_id("team", team);
+    assert_int_equal(auth_team(auth, team, namespace_, &err), 0);
+    assert_string_equal(namespace_, "team");
+    team_id("team2", team);
+    assert_int_equal(auth_team(auth, team, namespace_, &err), -1);
+    assert_int_equal(err.code, ERR_NOT_FOUND);
+    assert_int_equal(auth_team(auth, "team", namespace_, &err), -1);
+    assert_int_equal(err.code, ERR_INVALID);
+}
+
+/* The first key of the store. */
+static struct key first_key(void)
+{
+    struct key *keys, key;
+    struct err err = {0};
+    size_t count;
+
+    assert_int_equal(store_key_list(store, &keys, &count, &err), 0);
+    assert_true(count > 0);
+    key = keys[count - 1]; /* newest first */
+    free(keys);
+    return key;
+}
+
+static void last_use_is_known_at_once_and_kept(void **state)
+{
+    char text[KEY_TEXT_SIZE], other[KEY_TEXT_SIZE];
+    int64_t before = time_unix_ms(), used;
+    struct identity who;
+    struct err err = {0};
+    struct key key;
+
+    (void)state;
+    add_key(store, "k1", SCOPE_READ, 0, text);
+    key = first_key();
+    assert_int_equal(auth_last_used(auth, &key), 0);
+    assert_int_equal(auth_check(auth, text, NULL, &who, &err), 0);
+    used = auth_last_used(auth, &key);
+    assert_true(used >= before);
+    assert_int_equal(first_key().used_unix_ms, 0); /* written down later */
+    add_key(store, "k2", SCOPE_READ, 0, other);    /* a new set of keys */
+    assert_int_equal(auth_last_used(auth, &key), used);
+    auth_free(auth);
+    assert_int_equal(auth_new(store, &auth, &err), 0);
+    key = first_key();
+    assert_int_equal(key.used_unix_ms, used);
+    assert_int_equal(auth_last_used(auth, &key), used);
+}
+
 struct lookups {
     const char *key;
     atomic_bool stop;
@@ -290,6 +374,9 @@ int main(void)
         TEST(key_ends_when_its_time_comes),
         TEST(revocation_by_another_connection_is_seen_within_a_second),
         TEST(scope_that_is_missing_is_named),
+        TEST(access_token_works_as_bearer_alone),
+        TEST(admin_token_is_a_key_with_that_scope),
+        TEST(last_use_is_known_at_once_and_kept),
         TEST(lookups_go_on_while_keys_change),
         cmocka_unit_test(jwt_is_signed_and_says_who_and_until_when),
         cmocka_unit_test(the_platforms_own_jwt_says_so),
