@@ -234,6 +234,16 @@ static bool park(struct watch_hub *hub)
     return parked;
 }
 
+static bool is_held(struct watch_hub *hub)
+{
+    bool held;
+
+    pthread_mutex_lock(&hub->lock);
+    held = hub->held;
+    pthread_mutex_unlock(&hub->lock);
+    return held;
+}
+
 static void unpark(struct watch_hub *hub)
 {
     pthread_mutex_lock(&hub->lock);
@@ -279,7 +289,8 @@ static void *run(void *arg)
             else
                 attach(hub, watch);
         }
-        handle_events(hub);
+        if (!is_held(hub)) /* a late wake-up is no leave: its state may be on its way already */
+            handle_events(hub);
     }
     hub_free(hub);
     return NULL;
