@@ -33,9 +33,8 @@ struct engine_spec {
     uint32_t disk_mb;
     uint32_t pids_max;
     bool internet;
-    /* create, start: volumes, mounted before anything runs; outer paths first */
-    const struct engine_mount *mounts;
-    size_t mount_count;
+    /* create, start: volumes, there before anything runs; JSON (server/model/volume.h) or NULL */
+    const char *volume_mounts;
     const char *network; /* NULL, or its rules as for set_network; INTERNET is true then */
     /*
      * JSON that envd gets before it serves, over a pipe, never argv or environment; the fields are

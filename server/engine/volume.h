@@ -9,18 +9,14 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
+#include "server/base/fd.h"
 #include "server/model/volume.h"
 
 #define VOLUME_LIST_MAX 10000  /* entries of one listing */
 #define VOLUME_DEPTH_MAX 64    /* of a listing */
 #define VOLUME_SESSIONS_MAX 64 /* content operations at once, uploads in progress among them */
-
-/* A volume, and where in a sandbox it is to be. Borrowed. */
-struct engine_mount {
-    const char *volume_id;
-    const char *path;
-};
 
 enum volume_verb {
     VOLUME_STAT,     /* one entry; a symbolic link itself */
@@ -70,7 +66,18 @@ struct volume_answer {
     {                                                                                              \
         .file = -1, .session = -1                                                                  \
     }
-void volume_answer_clear(struct volume_answer *answer);
+
+static inline void volume_answer_clear(struct volume_answer *answer)
+{
+    for (size_t i = 0; i < answer->count; i++) {
+        free(answer->entries[i].path);
+        free(answer->entries[i].target);
+    }
+    free(answer->entries);
+    fd_close(&answer->file);
+    fd_close(&answer->session); /* what was not committed is dropped */
+    *answer = (struct volume_answer)VOLUME_ANSWER_NONE;
+}
 
 /* A volume found by volume_list. Borrowed during the callback. */
 typedef void (*engine_volume_fn)(void *ctx, const char *volume_id);

@@ -63,6 +63,7 @@ struct engine_spec engine_spec_of(const struct sandbox *sandbox, const char *con
         .disk_mb = sandbox->disk_mb,
         .pids_max = SANDBOX_PIDS_MAX,
         .internet = sandbox->internet,
+        .volume_mounts = sandbox->volume_mounts,
         .envd_config = config,
     };
 }

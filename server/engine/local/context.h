@@ -29,6 +29,8 @@ struct context {
     int sandboxes_dir;
     int records_dir;
     int logs_dir;   /* <run>/logs: logpipe.h */
+    char *volumes_path; /* volume_store.h */
+    int volumes_dir;
     int host_netns; /* the launcher's own network namespace */
     bool idmap;
     struct cgroups *cgroups;

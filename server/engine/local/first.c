@@ -22,6 +22,7 @@
 #include "server/engine/local/record.h"
 #include "server/engine/local/rootfs.h"
 #include "server/engine/local/rootfs_base.h"
+#include "server/engine/local/volume_mount.h"
 
 #define ENVD_NICE (-20) /* it answers when thousands of processes want to run */
 #define FD_LISTEN 3 /* envd's descriptors, named in its arguments */
@@ -294,7 +295,9 @@ void first_run(struct first_plan *plan)
     if (packet_send(control, &ready, sizeof(ready), NULL, 0, 0) < 0)
         _exit(1);
     wait_order(control, &order, &config);
-    if (take_identity(plan, &order, &err) < 0)
+    if (volume_mounts_receive(control, order.mounts, slot_root_id(plan->ctx, plan->slot),
+                              plan->userns, &err) < 0 ||
+        take_identity(plan, &order, &err) < 0)
         report_and_end(control, &err);
     setsid();
     umask(0022);

@@ -24,6 +24,7 @@ struct first_order {
     pid_t pid; /* its own, as the host sees it */
     uint64_t start_ticks;
     bool internet;
+    uint32_t mounts; /* volumes, each in a packet after this one (volume_mount.h) */
 };
 
 /* First process → launcher: code ERR_NONE is "ready", anything else the reason why it ends. After

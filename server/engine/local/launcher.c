@@ -25,6 +25,7 @@
 #include "server/engine/local/id_range.h"
 #include "server/engine/local/rootfs.h"
 #include "server/engine/local/rootfs_base.h"
+#include "server/engine/local/volume_store.h"
 
 #define LOCK_WAIT_MS 10000
 #define ID_RANGES_PATH "/run/sandpit-ids.lock"
@@ -198,8 +199,8 @@ static int set_up(struct launcher *launcher, struct err *err)
     _cleanup_free_ char *layers = mem_asprintf("%s/layers", launcher->config.state_dir);
     struct stat st;
 
-    if (make_folders(launcher, err) < 0 || count_slots(launcher, err) < 0 ||
-        sys_boot_id(ctx->boot_id, err) < 0)
+    if (make_folders(launcher, err) < 0 || volume_store_open(ctx, err) < 0 ||
+        count_slots(launcher, err) < 0 || sys_boot_id(ctx->boot_id, err) < 0)
         return -1;
     if (stat(launcher->config.envd_path, &st) < 0)
         return err_sys(err, errno, "envd is not at %s", launcher->config.envd_path);
@@ -337,6 +338,7 @@ __attribute__((noreturn)) static void launcher_run(const struct local_config *co
         .gateway_ctx = config->gateway_ctx,
     };
     launcher->ctx.config = &launcher->config;
+    launcher->ctx.volumes_dir = -1;
     launcher->ctx.sandboxes_dir = launcher->ctx.records_dir = -1;
     launcher->ctx.logs_dir = -1;
     launcher->ctx.host_netns = launcher->ctx.router_netns = -1;
@@ -348,6 +350,7 @@ __attribute__((noreturn)) static void launcher_run(const struct local_config *co
     demand_init(&launcher->demand, time_mono_ms());
     map_init(&launcher->by_id);
     map_init(&launcher->waiting_ids);
+    map_init(&launcher->mounts);
     if (set_up_loop(launcher, sock, &err) == 0 && set_up(launcher, &err) == 0)
         router_start(launcher);
     fd_write_full(ready, &err, sizeof(err));

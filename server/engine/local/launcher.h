@@ -118,6 +118,8 @@ struct launcher {
     unsigned waiting_count;
     unsigned builders;
     unsigned jobs;
+    unsigned volume_helpers;
+    struct map mounts; /* id → struct mounts: for a sandbox about to start */
     int64_t build_after_mono_ms;  /* a build has failed: none before */
     int64_t refill_after_mono_ms; /* a create has been served */
 };
@@ -182,6 +184,17 @@ void network_end(struct launcher *launcher, struct box *box, const struct record
 int network_send_all(const struct launcher *launcher, struct err *err);
 /* Hear of the gateway's end, once there is a router. */
 void network_watch(struct launcher *launcher);
+/* volume_calls.c */
+/* LAUNCHER_VOLUME: fork a helper for the connection FD (borrowed). */
+int volumes_serve(struct launcher *launcher, int fd, struct err *err);
+/* LAUNCHER_MOUNTS: what the next order of ID mounts, from the file FD (borrowed). */
+int volumes_expect(struct launcher *launcher, const char *id, int fd, struct err *err);
+/* Forget it. */
+void volumes_forget(struct launcher *launcher, const char *id);
+/* How many volumes an order of ID comes with. */
+unsigned volumes_expected(const struct launcher *launcher, const char *id);
+/* Send them after the order, on CONTROL, and forget them. */
+int volumes_send(struct launcher *launcher, const char *id, int control, struct err *err);
 
 /* router.c */
 /* Find or start the egress router; without one, sandboxes have no internet: logged once. */

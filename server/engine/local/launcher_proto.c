@@ -49,6 +49,8 @@ static const struct {
     [LAUNCHER_SNAPSHOT_LIST] = {.id = false},
     [LAUNCHER_GROUPS] = {.id = false},
     [LAUNCHER_LOG] = {.id = true},
+    [LAUNCHER_VOLUME] = {.fds = 1},
+    [LAUNCHER_MOUNTS] = {.id = true, .fds = 1},
 };
 
 static int spec_check(const struct launcher_request *request, struct err *err)

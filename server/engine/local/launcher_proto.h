@@ -42,6 +42,8 @@ enum launcher_op {
     LAUNCHER_SNAPSHOT_LIST,
     LAUNCHER_GROUPS, /* answered with the folders of all sandboxes' groups: memory, CPU time */
     LAUNCHER_LOG,    /* answered with the pipe of what envd says */
+    LAUNCHER_VOLUME, /* with a descriptor: a volume helper's connection (volume_proto.h) */
+    LAUNCHER_MOUNTS, /* with a descriptor: the volumes of the next run of ID (volume_mount.h) */
     LAUNCHER_OP_COUNT
 };
 

@@ -12,6 +12,7 @@
 #include "server/base/str.h"
 #include "server/engine/local/client.h"
 #include "server/engine/local/sample.h"
+#include "server/engine/local/volume_client.h"
 
 struct local {
     struct engine engine;
@@ -123,7 +124,8 @@ static int run_spec(struct engine *engine, enum launcher_op op, const struct eng
     config = config_fd(spec->envd_config, err);
     if (config < 0)
         return -1;
-    if (client_call(client_of(engine), &request, config, NULL, NULL, &reply, err) < 0)
+    if (volume_client_mounts(client_of(engine), spec, err) < 0 ||
+        client_call(client_of(engine), &request, config, NULL, NULL, &reply, err) < 0)
         return -1;
     out->engine_data = engine_data(&reply);
     return 0;
@@ -329,6 +331,33 @@ static int local_open_log(struct engine *engine, const char *id, int *fd, struct
         return err_set(err, ERR_INTERNAL, "the launcher sent no log pipe");
     *fd = fds[0];
     return 0;
+static int local_volume_create(struct engine *engine, const char *volume_id, uint64_t size_mb,
+                               struct err *err)
+{
+    return volume_client_create(client_of(engine), volume_id, size_mb, err);
+}
+
+static int local_volume_delete(struct engine *engine, const char *volume_id, struct err *err)
+{
+    return volume_client_delete(client_of(engine), volume_id, err);
+}
+
+static int local_volume_list(struct engine *engine, engine_volume_fn fn, void *ctx, struct err *err)
+{
+    return volume_client_list(client_of(engine), fn, ctx, err);
+}
+
+static int local_volume_do(struct engine *engine, const char *volume_id,
+                           const struct volume_request *request, struct volume_answer *answer,
+                           struct err *err)
+{
+    return volume_client_do(client_of(engine), volume_id, request, answer, err);
+}
+
+static int local_volume_commit(struct engine *engine, struct volume_answer *answer, struct err *err)
+{
+    (void)engine;
+    return volume_client_commit(answer, err);
 }
 
 static void local_free(struct engine *engine)
@@ -359,6 +388,11 @@ static const struct engine_ops local_ops = {
     .snapshot_list = local_snapshot_list,
     .sample = local_sample,
     .open_log = local_open_log,
+    .volume_create = local_volume_create,
+    .volume_delete = local_volume_delete,
+    .volume_list = local_volume_list,
+    .volume_do = local_volume_do,
+    .volume_commit = local_volume_commit,
     .free = local_free,
 };
 

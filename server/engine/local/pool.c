@@ -84,6 +84,7 @@ static void order(struct launcher *launcher, struct box *box, struct waiting *wa
         .pid = box->record.pid,
         .start_ticks = box->record.start_ticks,
         .internet = request->internet != 0,
+        .mounts = volumes_expected(launcher, request->id),
     };
     struct err err = {0};
 
@@ -96,6 +97,9 @@ static void order(struct launcher *launcher, struct box *box, struct waiting *wa
     if (packet_send(box->control.fd, &message, sizeof(message), &waiting->config, 1, MSG_DONTWAIT) <
         0) {
         err_sys(&err, errno, "the spare sandbox does not answer");
+        volumes_forget(launcher, request->id);
+        discard(launcher, box, &err);
+    } else if (volumes_send(launcher, request->id, box->control.fd, &err) < 0) {
         discard(launcher, box, &err);
     }
 }

@@ -53,10 +53,27 @@ static int start(struct launcher *launcher, struct call *call, enum job_kind kin
     return job_start(launcher, job, err);
 }
 
+static int on_volume(struct launcher *launcher, struct call *call, struct err *err)
+{
+    if (volumes_serve(launcher, call->fd, err) < 0)
+        return -1;
+    launcher_answer(launcher, call->request->serial, NULL, -1, NULL);
+    return 0;
+}
+
+static int on_mounts(struct launcher *launcher, struct call *call, struct err *err)
+{
+    if (volumes_expect(launcher, call->request->id, call->fd, err) < 0)
+        return -1;
+    launcher_answer(launcher, call->request->serial, NULL, -1, NULL);
+    return 0;
+}
+
 static int on_destroy(struct launcher *launcher, struct call *call, struct err *err)
 {
     enum box_state before;
 
+    volumes_forget(launcher, call->request->id);
     if (call->box == NULL) { /* repeated, or never there */
         launcher_answer(launcher, call->request->serial, NULL, -1, NULL);
         return 0;
@@ -218,6 +235,8 @@ static const struct {
     [LAUNCHER_SNAPSHOT_LIST] = {on_kept, NEED_NONE},
     [LAUNCHER_GROUPS] = {on_groups, NEED_NONE},
     [LAUNCHER_LOG] = {on_log, NEED_RUNNING},
+    [LAUNCHER_VOLUME] = {on_volume, NEED_NONE},
+    [LAUNCHER_MOUNTS] = {on_mounts, NEED_NONE},
 };
 
 /* Find the sandbox and see that the operation is allowed in its state. */
