@@ -331,6 +331,8 @@ static int local_open_log(struct engine *engine, const char *id, int *fd, struct
         return err_set(err, ERR_INTERNAL, "the launcher sent no log pipe");
     *fd = fds[0];
     return 0;
+}
+
 static int local_volume_create(struct engine *engine, const char *volume_id, uint64_t size_mb,
                                struct err *err)
 {

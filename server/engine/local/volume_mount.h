@@ -3,7 +3,7 @@
  *
  * The server tells before it creates or starts a sandbox which volumes go where (LAUNCHER_MOUNTS).
  * At the order the launcher copies each volume's mount, detached, and sends it to the first
- * process, which shifts its owners into the sandbox's user namespace and attaches it: from then on nobody
+ * process, which shifts its owners into the sandbox's user namespace and attaches it: nobody then
  * needs the host's path. The mount lives in the sandbox's mount namespace, so it stays whatever
  * happens to server and launcher.
  */
