@@ -11,10 +11,10 @@ HARDEN := -fPIE -fstack-clash-protection -fcf-protection
 HARDEN_LD := -pie -Wl,-z,relro,-z,now,-z,noexecstack
 
 FLAGS_release := -O2 -D_FORTIFY_SOURCE=2 -ffunction-sections -fdata-sections $(HARDEN)
-FLAGS_debug := -O0 $(HARDEN)
-FLAGS_asan := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
-FLAGS_tsan := -O1 -fno-omit-frame-pointer -fsanitize=thread
-FLAGS_cov := -O0 --coverage
+FLAGS_debug := -DSANDPIT_FAULTS -O0 $(HARDEN)
+FLAGS_asan := -DSANDPIT_FAULTS -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+FLAGS_tsan := -DSANDPIT_FAULTS -O1 -fno-omit-frame-pointer -fsanitize=thread
+FLAGS_cov := -DSANDPIT_FAULTS -O0 --coverage
 LDFLAGS_release := $(HARDEN_LD)
 LDFLAGS_debug := $(HARDEN_LD)
 LDFLAGS_asan := -fsanitize=address,undefined

@@ -22,6 +22,8 @@ struct sandbox_op {
     int64_t timeout_ms;
     bool extend_only;
     bool resumed;
+    bool v2;
+    char *idempotency_key; /* owned; NULL: none */
     struct create_body create;
     struct sandbox sandbox; /* the result */
     int rc;
@@ -35,6 +37,7 @@ static void op_free(struct sandbox_op *op)
     if (op->reply != NULL)
         reply_unref(op->reply);
     create_body_clear(&op->create);
+    free(op->idempotency_key);
     sandbox_clear(&op->sandbox);
     free(op);
 }
@@ -100,6 +103,11 @@ static void create_run(struct work *work)
 
     op->create.request.namespace_ = op->who.namespace_;
     op->create.request.client = op->who.client;
+    op->create.request.key_id = op->who.key_id;
+    if (op->idempotency_key != NULL) {
+        op->create.request.idempotency_key = op->idempotency_key;
+        wire_create_hash(&op->create, op->v2, op->create.request.body_sha256);
+    }
     op->rc = lifecycle_create(op->api->lifecycle, &op->create.request, &op->sandbox, &op->err);
 }
 
@@ -119,13 +127,15 @@ static void create_done(struct work *work)
 static int create(struct request *req, bool v2, struct err *err)
 {
     _cleanup_(cleanup_op) struct sandbox_op *op = op_new(req, err);
+    const char *key = request_header(req, "idempotency-key");
     _cleanup_json_ json_t *body = NULL;
 
     if (op == NULL)
         return -1;
-    /* to take it and not keep its promise could make two sandboxes of one call */
-    if (request_header(req, "idempotency-key") != NULL)
-        return err_set(err, ERR_UNSUPPORTED, "the Idempotency-Key header is not supported");
+    if (key != NULL && claim_key_check(key, err) < 0)
+        return -1;
+    op->idempotency_key = mem_strdup(key);
+    op->v2 = v2;
     body = body_json(req, err);
     if (body == NULL || wire_create_parse(body, v2, &op->create, err) < 0)
         return -1;

@@ -36,6 +36,8 @@ struct create_body {
  * naming the field, ERR_UNSUPPORTED naming what is asked for and not built; *OUT untouched then.
  */
 int wire_create_parse(json_t *body, bool v2, struct create_body *out, struct err *err);
+/* What an Idempotency-Key stands for: the whole body, in whatever order and spacing it came. */
+void wire_create_hash(const struct create_body *body, bool v2, uint8_t out[SHA256_BYTES]);
 void create_body_clear(struct create_body *body);
 
 /* network.c: the part of the above for "network" and "allow_internet_access". */

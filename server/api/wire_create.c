@@ -138,6 +138,14 @@ int wire_create_parse(json_t *body, bool v2, struct create_body *out, struct err
     return 0;
 }
 
+void wire_create_hash(const struct create_body *body, bool v2, uint8_t out[SHA256_BYTES])
+{
+    _cleanup_free_ char *text = json_canonical(body->json);
+    _cleanup_free_ char *all = mem_asprintf("%s %s", v2 ? "v2" : "v1", text);
+
+    hash_sha256(all, strlen(all), out);
+}
+
 void create_body_clear(struct create_body *body)
 {
     json_decref(body->network);

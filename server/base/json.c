@@ -94,6 +94,15 @@ char *json_text(const json_t *json)
     return text;
 }
 
+char *json_canonical(const json_t *json)
+{
+    char *text = json_dumps(json, TEXT_FLAGS | JSON_SORT_KEYS | JSON_ENSURE_ASCII);
+
+    if (text == NULL)
+        abort();
+    return text;
+}
+
 static const char *type_name(json_type type)
 {
     switch (type) {

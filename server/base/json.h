@@ -34,6 +34,9 @@ json_t *json_parse_object(const char *data, size_t len, struct err *err);
 /* Compact text of JSON, a string to free(); NULL input gives "null". */
 char *json_text(const json_t *json);
 
+/* One text for equal values: keys in order, each string and number in one form. To free(). */
+char *json_canonical(const json_t *json);
+
 /*
  * Typed getters: 0 and *OUT set when KEY is there with that type (and in range); 0 and *OUT
  * untouched when absent; -1 with ERR_INVALID naming KEY otherwise. A default is what *OUT held.

@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/base/fault.h"
 #include "server/base/log.h"
 #include "server/base/mem.h"
 #include "server/base/str.h"
@@ -22,6 +23,9 @@ static int fill(struct lifecycle *lifecycle, const struct lifecycle_create *requ
                  strlen(request->namespace_)) < 0 ||
         str_copy(out->client, sizeof(out->client), request->client, strlen(request->client)) < 0)
         return err_set(err, ERR_INVALID, "namespace or client name is too long");
+    if (request->key_id != NULL)
+        str_copy(out->key_id, sizeof(out->key_id), request->key_id, strlen(request->key_id));
+    out->timeout_s = request->timeout_s;
     sandbox_id_new(out->id);
     memcpy(out->template_id, template->id, sizeof(out->template_id));
     memcpy(out->alias, template->alias, sizeof(out->alias));
@@ -68,8 +72,10 @@ static int act(struct lifecycle *lifecycle, struct entry *entry, const struct bi
     struct engine_sandbox made = {0};
 
     spec.snapshot = birth->snapshot;
+    fault_point("create.intended");
     if (engine->ops->create(engine, &spec, &made, err) < 0)
         return engine_failed("create", sandbox->id, err);
+    fault_point("create.made");
     entry_set_engine_data(&lifecycle->registry, entry, made.engine_data);
     return 0;
 }
@@ -86,6 +92,7 @@ static int settle(struct lifecycle *lifecycle, struct entry *entry, int64_t time
     row.end_unix_ms = span.end_unix_ms;
     if (store_sandbox_put(lifecycle->config.store, &row, err) < 0)
         return err_wrap(err, "outcome of %s", entry->sandbox.id);
+    fault_point("create.settled");
     entry_set_times(&lifecycle->registry, entry, span.start_unix_ms, span.end_unix_ms,
                     span.end_mono_ms);
     entry_set_state(&lifecycle->registry, entry, SANDBOX_RUNNING);
@@ -139,8 +146,8 @@ int sandbox_bring_up(struct lifecycle *lifecycle, struct sandbox *sandbox,
     return 0;
 }
 
-int lifecycle_create(struct lifecycle *lifecycle, const struct lifecycle_create *request,
-                     struct sandbox *out, struct err *err)
+int create_once(struct lifecycle *lifecycle, const struct lifecycle_create *request, const char *id,
+                struct sandbox *out, struct err *err)
 {
     const struct birth birth = {.env = request->env, .timeout_s = request->timeout_s};
     _cleanup_sandbox_ struct sandbox sandbox = {0};
@@ -149,5 +156,15 @@ int lifecycle_create(struct lifecycle *lifecycle, const struct lifecycle_create 
     if (check_request(lifecycle, request, &template, err) < 0 ||
         fill(lifecycle, request, &template, &sandbox, err) < 0)
         return -1;
+    if (id != NULL)
+        memcpy(sandbox.id, id, sizeof(sandbox.id));
     return sandbox_bring_up(lifecycle, &sandbox, &birth, out, err);
+}
+
+int lifecycle_create(struct lifecycle *lifecycle, const struct lifecycle_create *request,
+                     struct sandbox *out, struct err *err)
+{
+    if (request->idempotency_key != NULL)
+        return create_claimed(lifecycle, request, out, err);
+    return create_once(lifecycle, request, NULL, out, err);
 }

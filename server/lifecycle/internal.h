@@ -14,10 +14,19 @@
 
 #define END_RETRY_MS 5000 /* an end that failed is tried again after this */
 
+/* idempotency.c: which Idempotency-Keys this process works on. */
+struct claims {
+    pthread_mutex_t lock; /* guards all below */
+    struct active_claim *active;
+    int64_t sweep_mono_ms; /* forget old ones then */
+    size_t count;          /* stored, about */
+};
+
 struct lifecycle {
     struct lifecycle_config config; /* not changed after lifecycle_new */
     int64_t installed_unix_ms;      /* when this state folder was first used */
     struct registry registry;
+    struct claims claims;
     pthread_t timer;
     bool timer_started;
     pthread_mutex_t works_lock; /* guards works */
@@ -40,6 +49,13 @@ struct span span_from_now(int64_t timeout_ms);
  * ERR_INTERNAL. Returns -1.
  */
 int engine_failed(const char *what, const char *id, struct err *err);
+
+/* create.c: lifecycle_create without regard for the key; ID NULL: a new one. */
+int create_once(struct lifecycle *lifecycle, const struct lifecycle_create *request, const char *id,
+                struct sandbox *out, struct err *err);
+/* idempotency.c: lifecycle_create with one. */
+int create_claimed(struct lifecycle *lifecycle, const struct lifecycle_create *request,
+                   struct sandbox *out, struct err *err);
 
 /* create.c: what a new sandbox gets that its row does not say. Borrowed. */
 struct birth {

@@ -76,6 +76,7 @@ int lifecycle_new(const struct lifecycle_config *config, struct lifecycle **out,
     lifecycle->config = *config;
     lifecycle->config.on_end = NULL; /* nobody is connected before this returns */
     registry_init(&lifecycle->registry);
+    pthread_mutex_init(&lifecycle->claims.lock, NULL);
     pthread_mutex_init(&lifecycle->works_lock, NULL);
     pthread_cond_init(&lifecycle->works_done, NULL);
     config->engine->on_exit_ctx = lifecycle;
@@ -105,6 +106,7 @@ void lifecycle_free(struct lifecycle *lifecycle)
         return;
     lifecycle_stop(lifecycle);
     registry_clear(&lifecycle->registry);
+    pthread_mutex_destroy(&lifecycle->claims.lock);
     pthread_cond_destroy(&lifecycle->works_done);
     pthread_mutex_destroy(&lifecycle->works_lock);
     secret_clear(&lifecycle->config.master);

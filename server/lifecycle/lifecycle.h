@@ -80,7 +80,15 @@ void lifecycle_free(struct lifecycle *lifecycle);
 struct lifecycle_create { /* borrowed for the call */
     const char *namespace_;
     const char *client;
+    const char *key_id;       /* of the API key; NULL: none */
     const char *template_ref; /* as the client wrote it */
+    /*
+     * NULL, or: the same key and hash again give the first answer again. ERR_INVALID its form,
+     * ERR_CONFLICT another hash, or the first is still running, ERR_UNKNOWN what the first made is
+     * lost, ERR_BUSY keys cannot be stored; see error_code.
+     */
+    const char *idempotency_key;
+    uint8_t body_sha256[SHA256_BYTES]; /* of the request in one fixed form */
     int64_t timeout_s;
     bool secure;
     bool auto_pause;

@@ -52,7 +52,8 @@ static void drop_lost(struct lifecycle *lifecycle, struct entry *entry)
     log_warn("sandbox ended", "sandbox_id", entry->sandbox.id, "reason",
              sandbox_end_name(SANDBOX_END_LOST));
     entry_tell(lifecycle, entry, LIFECYCLE_KILLED, SANDBOX_END_LOST);
-    if (store_sandbox_delete(lifecycle->config.store, entry->sandbox.id, &err) < 0)
+    if (store_claim_lost(lifecycle->config.store, entry->sandbox.id, &err) < 0 ||
+        store_sandbox_delete(lifecycle->config.store, entry->sandbox.id, &err) < 0)
         log_err(LOG_ERROR, "row of a lost sandbox stays", entry->sandbox.id, &err);
     registry_remove(&lifecycle->registry, entry);
 }
@@ -156,7 +157,7 @@ int lifecycle_reconcile(struct lifecycle *lifecycle, struct err *err)
         return -1;
     rc = reconcile_rows(lifecycle, rows, count, err);
     sandbox_list_free(rows, count);
-    if (rc < 0)
+    if (rc < 0 || store_claim_recover(lifecycle->config.store, err) < 0)
         return -1;
     return destroy_strays(lifecycle, err);
 }

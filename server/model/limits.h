@@ -6,6 +6,8 @@
 #ifndef SANDPIT_MODEL_LIMITS_H
 #define SANDPIT_MODEL_LIMITS_H
 
+#include <stdint.h>
+
 #define SANDBOX_TIMEOUT_DEFAULT_S 300   /* POST /v2/sandboxes without "timeout" */
 #define SANDBOX_TIMEOUT_V1_DEFAULT_S 15 /* POST /sandboxes without "timeout" */
 #define SANDBOX_TIMEOUT_MAX_S 86400     /* longest life from now: 24 h */
@@ -24,6 +26,9 @@
 #define LIST_LIMIT_MAX 100
 #define KEYS_PER_NAMESPACE_MAX 1000 /* usable API keys, and as many access tokens */
 #define SANDBOX_COUNT_MAX 4000      /* on one server */
+
+#define IDEMPOTENCY_KEEP_MS (24 * 60 * 60 * INT64_C(1000))
+#define IDEMPOTENCY_KEYS_MAX 1000000 /* on one server */
 
 #define API_BODY_MAX_BYTES (1024 * 1024)
 #define HEAD_MAX_BYTES (64 * 1024) /* request line and headers together */
