@@ -78,6 +78,12 @@ static inline struct api *request_api(const struct request *req)
 }
 
 /*
+ * rate.c: the caller makes COUNT sandboxes now. Sets the RateLimit- headers of the reply where
+ * there is such a limit, whatever the answer will be. ERR_LIMIT.
+ */
+int api_rate_limit(struct request *req, int64_t count, struct err *err);
+
+/*
  * Probe the store on a worker, then answer 200 GOOD or 503 BAD as text; both static. BAD NULL: the
  * reason.
  */

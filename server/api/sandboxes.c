@@ -137,7 +137,8 @@ static int create(struct request *req, bool v2, struct err *err)
     op->idempotency_key = mem_strdup(key);
     op->v2 = v2;
     body = body_json(req, err);
-    if (body == NULL || wire_create_parse(body, v2, &op->create, err) < 0)
+    if (body == NULL || wire_create_parse(body, v2, &op->create, err) < 0 ||
+        api_rate_limit(req, 1, err) < 0)
         return -1;
     return op_submit(req, &op, create_run, create_done, err);
 }

@@ -31,6 +31,7 @@ struct auth {
     pthread_rwlock_t lock; /* guards the pointer `set`; held for a lookup or a swap, no longer */
     struct key_set *set;
     struct quota default_quota;
+    struct limiter *limiter;
     pthread_t thread;
     pthread_mutex_t wake_lock; /* guards `stopping` */
     pthread_cond_t wake;
@@ -190,6 +191,7 @@ static void init_locks(struct auth *auth)
 static void destroy(struct auth *auth)
 {
     key_set_free(auth->set);
+    limiter_free(auth->limiter);
     pthread_cond_destroy(&auth->wake);
     pthread_mutex_destroy(&auth->load_lock);
     pthread_mutex_destroy(&auth->wake_lock);
@@ -204,6 +206,7 @@ int auth_new(struct store *store, struct auth **out, struct err *err)
 
     auth->store = store;
     auth->default_quota = quota_none;
+    auth->limiter = limiter_new();
     init_locks(auth);
     if (auth_refresh(auth, err) < 0) {
         destroy(auth);
@@ -402,4 +405,14 @@ void auth_quotas(struct auth *auth, const char *namespace_, const char *key_id, 
     overlay(auth->set, QUOTA_OF_NAMESPACE, namespace_, &out->space);
     overlay(auth->set, QUOTA_OF_KEY, key_id, &out->key);
     pthread_rwlock_unlock(&auth->lock);
+}
+
+int auth_take_creates(struct auth *auth, const struct identity *identity, int64_t count,
+                      int64_t now_mono_ms, struct limit_state *state, struct err *err)
+{
+    struct quotas quotas;
+
+    auth_quotas(auth, identity->namespace_, identity->key_id, &quotas);
+    return limiter_take(auth->limiter, &quotas, identity->namespace_, identity->key_id, count,
+                        now_mono_ms, state, err);
 }

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "server/auth/limit.h"
 #include "server/base/err.h"
 #include "server/base/hash.h"
 #include "server/model/key.h"
@@ -39,6 +40,10 @@ int auth_refresh(struct auth *auth, struct err *err);
 void auth_set_default_quota(struct auth *auth, const struct quota *quota);
 /* The limits of NAMESPACE_ and of KEY_ID ("": of no key). Any thread. */
 void auth_quotas(struct auth *auth, const char *namespace_, const char *key_id, struct quotas *out);
+
+/* limiter_take for IDENTITY with the limits it has now. Any thread. */
+int auth_take_creates(struct auth *auth, const struct identity *identity, int64_t count,
+                      int64_t now_mono_ms, struct limit_state *state, struct err *err);
 
 /*
  * Who holds API_KEY (X-API-Key header) or, if that is NULL, AUTHORIZATION ("Bearer <token>")?

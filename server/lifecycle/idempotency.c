@@ -173,7 +173,7 @@ static int claim_or_answer(struct lifecycle *lifecycle, const struct claim *clai
     return in_progress(err);
 }
 
-/* The create failed. Unless something of it is left that is still to be undone, nothing was done. */
+/* The create failed. Unless something of it is left, still to be undone, nothing was done. */
 static void give_back(struct lifecycle *lifecycle, const struct claim *claim)
 {
     struct err err = {0};

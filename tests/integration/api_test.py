@@ -86,13 +86,13 @@ class Server:
 
 
     @contextlib.contextmanager
-    def broken_store(self, event):
-        """While it lasts, EVENT (INSERT, UPDATE, DELETE) on the table of sandboxes fails."""
+    def broken_store(self, event, table="sandboxes"):
+        """While it lasts, EVENT (INSERT, UPDATE, DELETE) on TABLE fails."""
         if not self.process:
             raise Skip("needs a store of our own")
         base = sqlite3.connect(os.path.join(self.dir, "sandpit.db"), timeout=10,
                                isolation_level=None)
-        base.execute(f"CREATE TRIGGER broken BEFORE {event} ON sandboxes "
+        base.execute(f"CREATE TRIGGER broken BEFORE {event} ON {table} "
                      "BEGIN SELECT RAISE(ABORT, 'broken on purpose'); END")
         try:
             yield
@@ -277,8 +277,52 @@ def test_what_is_not_built_is_refused_and_named():
             ({"network": {"maskRequestHost": "a"}}, "network.maskRequestHost"),
             ({"autoPause": True, "autoPauseMemory": False}, "autoPauseMemory")]:
         check_error(call("POST", "/v2/sandboxes", {"templateID": "base", **fields}), 501, word)
-    check_error(call("POST", "/v2/sandboxes", {"templateID": "base"},
-                     headers={"Idempotency-Key": "abc"}), 501, "Idempotency-Key")
+
+
+def test_an_idempotency_key_makes_one_sandbox():
+    key = {"Idempotency-Key": f"k-{os.getpid()}-1"}
+    first = call("POST", "/v2/sandboxes", raw=b'{"templateID":"base","metadata":{"a":"1","b":"2"}}',
+                 headers=key)
+    again = call("POST", "/v2/sandboxes",
+                 raw=b' {"metadata": {"b": "2", "a": "\\u0031"}, "templateID": "base"}', headers=key)
+    assert (first.status, again.status) == (201, 201)
+    assert first.json == again.json and again.json["envdAccessToken"]
+    other = call("POST", "/v2/sandboxes", {"templateID": "base"}, headers=key)
+    check_error(other, 409, "Idempotency-Key")
+    assert other.json["error_code"] == "idempotency_request_mismatch"
+    assert other.headers["should-retry"] == "false"
+    v1 = call("POST", "/sandboxes", raw=b'{"templateID":"base","metadata":{"a":"1","b":"2"}}',
+              headers=key)
+    check_error(v1, 409)
+    call("DELETE", f"/sandboxes/{first.json['sandboxID']}")
+    gone = call("POST", "/v2/sandboxes",
+                raw=b'{"templateID":"base","metadata":{"a":"1","b":"2"}}', headers=key)
+    assert gone.status == 201 and gone.json == first.json
+
+
+def test_an_idempotency_key_has_one_form():
+    for bad in ("", "A", "a b", "a_b", "x" * 256):
+        check_error(call("POST", "/v2/sandboxes", {"templateID": "base"},
+                         headers={"Idempotency-Key": bad}), 400, "Idempotency-Key")
+
+
+def test_without_a_store_for_its_key_nothing_is_done():
+    before = len(listed())
+    with SERVER.broken_store("INSERT", "claims"):
+        answer = call("POST", "/v2/sandboxes", {"templateID": "base"},
+                      headers={"Idempotency-Key": f"k-{os.getpid()}-3"})
+        check_error(answer, 503)
+        assert answer.json["error_code"] == "idempotency_store_unavailable"
+        assert answer.headers["should-retry"] == "true" and answer.headers["retry-after"] == "1"
+    assert len(listed()) == before
+    assert call("POST", "/v2/sandboxes", {"templateID": "base"},
+                headers={"Idempotency-Key": f"k-{os.getpid()}-3"}).status == 201
+
+
+def test_a_refusal_is_not_kept_under_its_key():
+    key = {"Idempotency-Key": f"k-{os.getpid()}-2"}
+    check_error(call("POST", "/v2/sandboxes", {"templateID": "nowhere"}, headers=key), 404)
+    assert call("POST", "/v2/sandboxes", {"templateID": "base"}, headers=key).status == 201
 
 
 def test_unknown_fields_and_empty_options_are_passed_over():
