@@ -18,6 +18,7 @@
 
 int cmd_serve(int argc, char **argv);
 int cmd_key(int argc, char **argv);
+int cmd_limit(int argc, char **argv);
 int cmd_template(int argc, char **argv);
 int cmd_sandbox(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);

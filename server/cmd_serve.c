@@ -166,6 +166,24 @@ static int start_as_root(struct server *server, struct err *err)
     return privsep_drop(&server->user, err);
 }
 
+static void set_default_quota(struct server *server)
+{
+    const uint64_t *number = server->settings.number;
+    const struct quota quota = {
+        .max =
+            {
+                [QUOTA_SANDBOXES] = (int64_t)number[SETTING_MAX_SANDBOXES],
+                [QUOTA_CREATES] = (int64_t)number[SETTING_CREATES_PER_SECOND],
+                [QUOTA_CPU] = (int64_t)number[SETTING_MAX_CPU],
+                [QUOTA_MEMORY] = (int64_t)number[SETTING_MAX_MEMORY_MB],
+                [QUOTA_DISK] = (int64_t)number[SETTING_MAX_DISK_MB],
+                [QUOTA_LIFETIME] = (int64_t)number[SETTING_MAX_LIFETIME],
+            },
+    };
+
+    auth_set_default_quota(server->auth, &quota);
+}
+
 /* From here on this is the unprivileged server. */
 static int start_parts(struct server *server, struct err *err)
 {
@@ -179,6 +197,8 @@ static int start_parts(struct server *server, struct err *err)
         auth_new(server->store, &server->auth, err) < 0 ||
         local_engine_new(steal_fd(&server->launcher_fd), &server->engine, err) < 0)
         return -1;
+    set_default_quota(server);
+    config.auth = server->auth;
     config.master = server->master;
     config.engine = server->engine;
     config.store = server->store;

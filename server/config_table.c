@@ -8,6 +8,7 @@
 #include "server/base/str.h"
 #include "server/config_private.h"
 #include "server/loop/address.h"
+#include "server/model/quota.h"
 
 #define ID_RANGE 65536 /* ids of one sandbox */
 #define WARM_MAX 1024
@@ -60,6 +61,19 @@ const struct setting_def setting_defs[SETTING_COUNT] = {
     [SETTING_REPLAY_TOTAL_BYTES] = {"replay-total-bytes", KIND_NUMBER, "N", "67108864", 65536,
                                     UINT32_MAX, false,
                                     "kept of all processes of a sandbox together"},
+    [SETTING_MAX_SANDBOXES] = {"max-sandboxes", KIND_NUMBER, "N", "0", 0, QUOTA_MAX, false,
+                               "running at the same time in a namespace; 0: no limit"},
+    [SETTING_CREATES_PER_SECOND] = {"creates-per-second", KIND_NUMBER, "N", "0", 0,
+                                    QUOTA_CREATES_MAX, false,
+                                    "creates of a namespace, as many at once; 0: no limit"},
+    [SETTING_MAX_CPU] = {"max-cpu", KIND_NUMBER, "N", "0", 0, QUOTA_MAX, false,
+                         "cores of one sandbox; 0: no limit"},
+    [SETTING_MAX_MEMORY_MB] = {"max-memory-mb", KIND_NUMBER, "N", "0", 0, QUOTA_MAX, false,
+                               "MiB of memory of one sandbox; 0: no limit"},
+    [SETTING_MAX_DISK_MB] = {"max-disk-mb", KIND_NUMBER, "N", "0", 0, QUOTA_MAX, false,
+                             "MiB of disk of one sandbox; 0: no limit"},
+    [SETTING_MAX_LIFETIME] = {"max-lifetime", KIND_NUMBER, "S", "86400", 0, QUOTA_MAX, false,
+                              "seconds of one run of a sandbox, from its start; 0: no limit"},
     [SETTING_LOG_LEVEL] = {"log-level", KIND_LEVEL, "LEVEL", "info", 0, 0, true,
                            "debug, info, warn or error"},
     [SETTING_DEV] = {"dev", KIND_BOOL, NULL, "false", 0, 0, false,

@@ -13,6 +13,7 @@ static const struct {
 } commands[] = {
     {"serve", cmd_serve, "run the server"},
     {"key", cmd_key, "create, list, revoke and rotate API keys"},
+    {"limit", cmd_limit, "limits of namespaces and keys"},
     {"template", cmd_template, "templates (not built yet)"},
     {"sandbox", cmd_sandbox, "list and kill sandboxes, run commands in them"},
     {"doctor", cmd_doctor, "check what this machine offers, in one table"},

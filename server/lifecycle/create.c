@@ -53,12 +53,18 @@ static int fill(struct lifecycle *lifecycle, const struct lifecycle_create *requ
 static int check_request(struct lifecycle *lifecycle, const struct lifecycle_create *request,
                          struct template *template, struct err *err)
 {
+    struct quotas quotas;
+
+    limits_of(lifecycle, request->namespace_, request->key_id != NULL ? request->key_id : "",
+              &quotas);
     if (request->timeout_s <= 0)
         return err_set(err, ERR_INVALID, "Timeout must be greater than 0");
-    if (timeout_check(request->timeout_s, err) < 0)
+    if (limits_check_timeout(&quotas, request->timeout_s, err) < 0 ||
+        lifecycle_template_get(lifecycle, request->namespace_, request->template_ref, template,
+                               err) < 0)
         return -1;
-    return lifecycle_template_get(lifecycle, request->namespace_, request->template_ref, template,
-                                  err);
+    return limits_check_size(&quotas, template->cpu_count, template->memory_mb, template->disk_mb,
+                             err);
 }
 
 /* The engine's part; ENTRY is held and its row says CREATING. */
@@ -123,9 +129,13 @@ int sandbox_bring_up(struct lifecycle *lifecycle, struct sandbox *sandbox,
 {
     struct entry *entry = entry_new(sandbox);
     int64_t begun = time_mono_ms();
+    struct quotas quotas;
+    struct room room;
 
+    limits_of(lifecycle, entry->sandbox.namespace_, entry->sandbox.key_id, &quotas);
+    room = limits_room(&quotas);
     entry_derive(lifecycle, entry);
-    if (registry_add(&lifecycle->registry, entry, SANDBOX_COUNT_MAX, err) < 0) {
+    if (registry_add(&lifecycle->registry, entry, &room, err) < 0) {
         entry_free(entry);
         return -1;
     }

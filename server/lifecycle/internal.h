@@ -87,6 +87,18 @@ int env_open(struct lifecycle *lifecycle, const char *namespace_, const char *se
 void entry_tell(struct lifecycle *lifecycle, const struct entry *entry, enum lifecycle_event event,
                 enum sandbox_end why);
 
+/* limits.c: what holds for the sandboxes of NAMESPACE_ that KEY_ID ("": no key) makes. */
+void limits_of(struct lifecycle *lifecycle, const char *namespace_, const char *key_id,
+               struct quotas *out);
+/* How many may run, for the registry. */
+struct room limits_room(const struct quotas *quotas);
+/* ERR_INVALID in the contract's words. */
+int limits_check_timeout(const struct quotas *quotas, int64_t timeout_s, struct err *err);
+int limits_check_size(const struct quotas *quotas, uint32_t cpu_count, uint32_t memory_mb,
+                      uint32_t disk_mb, struct err *err);
+/* The longest run, from its start. */
+int64_t limits_lifetime_ms(const struct quotas *quotas);
+
 /* tokens.c: fill the derived secrets of ENTRY. */
 void entry_derive(struct lifecycle *lifecycle, struct entry *entry);
 void lifecycle_jwt_key(struct lifecycle *lifecycle, const char *id, uint8_t out[SHA256_BYTES]);

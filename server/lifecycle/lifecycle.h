@@ -21,6 +21,7 @@
 #include "server/model/template.h"
 #include "server/store/store.h"
 
+struct auth;
 struct lifecycle;
 
 /*
@@ -52,6 +53,7 @@ struct lifecycle_config {
     struct engine *engine;
     struct store *store;
     struct work_pool *workers;
+    struct auth *auth; /* the limits of namespaces and keys; NULL: the defaults alone */
     struct secret master;
     char envd_version[ENVD_VERSION_SIZE]; /* of the envd that new sandboxes get */
     char envd_build[ENVD_BUILD_SIZE];

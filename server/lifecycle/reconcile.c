@@ -19,7 +19,7 @@ static struct entry *load(struct lifecycle *lifecycle, struct sandbox *row, stru
 
     entry->end_mono_ms = time_mono_ms() + (entry->sandbox.end_unix_ms - time_unix_ms());
     entry_derive(lifecycle, entry);
-    if (registry_add(&lifecycle->registry, entry, SIZE_MAX, err) < 0) {
+    if (registry_add(&lifecycle->registry, entry, NULL, err) < 0) {
         entry_free(entry);
         return NULL;
     }

@@ -77,25 +77,80 @@ static struct entry *find(struct registry *registry, const char *namespace_, con
     return entry;
 }
 
-int registry_add(struct registry *registry, struct entry *entry, size_t max, struct err *err)
+/* Under the lock: those that run and are of ENTRY's namespace, and of its key, without it. */
+static void count_running(const struct registry *registry, const struct entry *entry,
+                          int64_t *space, int64_t *key)
 {
-    int rc = 0;
+    void *value;
+
+    *space = *key = 0;
+    for (size_t at = 0; map_next(&registry->entries, &at, &value);) {
+        const struct entry *other = value;
+        if (other == entry || (other->sandbox.state == SANDBOX_PAUSED && !other->waking) ||
+            other->sandbox.state == SANDBOX_KILLING ||
+            !str_eq(other->sandbox.namespace_, entry->sandbox.namespace_))
+            continue;
+        ++*space;
+        *key += str_eq(other->sandbox.key_id, entry->sandbox.key_id);
+    }
+}
+
+static int no_room(int64_t max, const char *whose, struct err *err)
+{
+    return err_set(err, ERR_LIMIT,
+                   "you have reached the maximum number of concurrent E2B sandboxes (%lld)%s: kill "
+                   "one or wait for a timeout",
+                   (long long)max, whose);
+}
+
+/* Under the lock. */
+static int check_room(const struct registry *registry, const struct entry *entry,
+                      const struct room *room, struct err *err)
+{
+    int64_t space, key;
+
+    if (room == NULL || (room->space <= 0 && room->key <= 0))
+        return 0;
+    count_running(registry, entry, &space, &key);
+    if (room->space > 0 && space >= room->space)
+        return no_room(room->space, "", err);
+    if (room->key > 0 && key >= room->key)
+        return no_room(room->key, " of this API key", err);
+    return 0;
+}
+
+int registry_add(struct registry *registry, struct entry *entry, const struct room *room,
+                 struct err *err)
+{
+    int rc;
 
     pthread_mutex_lock(&registry->lock);
-    if (registry->refusing) {
+    if (registry->refusing)
         rc = err_set(err, ERR_BUSY, "this node takes no new sandboxes: an operator drains it");
-    } else if (registry->entries.count >= max) {
-        rc = err_set(err, ERR_LIMIT,
-                     "you have reached the maximum number of concurrent E2B sandboxes (%zu): kill "
-                     "one or wait for a timeout",
-                     max);
-    } else if (map_get(&registry->entries, entry->sandbox.id) != NULL) {
+    else if (room != NULL && registry->entries.count >= room->total)
+        rc = no_room((int64_t)room->total, "", err);
+    else if (map_get(&registry->entries, entry->sandbox.id) != NULL)
         rc = err_set(err, ERR_INTERNAL, "sandbox id %s is taken", entry->sandbox.id);
-    } else {
+    else
+        rc = check_room(registry, entry, room, err);
+    if (rc == 0) {
         entry->busy = true;
         entry->refs = 2; /* the table's and the caller's */
         map_put(&registry->entries, entry->sandbox.id, entry);
     }
+    pthread_mutex_unlock(&registry->lock);
+    return rc;
+}
+
+int registry_reserve(struct registry *registry, struct entry *entry, const struct room *room,
+                     struct err *err)
+{
+    int rc;
+
+    pthread_mutex_lock(&registry->lock);
+    rc = check_room(registry, entry, room, err);
+    if (rc == 0)
+        entry->waking = true;
     pthread_mutex_unlock(&registry->lock);
     return rc;
 }
@@ -182,7 +237,7 @@ int registry_hold_to_end(struct registry *registry, const char *namespace_, cons
 void registry_release(struct registry *registry, struct entry *entry)
 {
     pthread_mutex_lock(&registry->lock);
-    entry->busy = false;
+    entry->busy = entry->waking = false;
     pthread_cond_broadcast(&registry->released);
     unref(entry);
     pthread_mutex_unlock(&registry->lock);

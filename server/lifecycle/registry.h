@@ -31,6 +31,7 @@ struct entry {
     bool busy;    /* held by one thread */
     bool removed; /* out of the table; freed with the last reference */
     bool exited;  /* its init ended by itself */
+    bool waking;  /* paused, but counts as running */
     unsigned refs;
     struct deadline deadline;
 };
@@ -53,11 +54,21 @@ void registry_clear(struct registry *registry);
 struct entry *entry_new(struct sandbox *sandbox);
 void entry_free(struct entry *entry);
 
+/* How many sandboxes there may be; those that are paused count for `total` alone. */
+struct room {
+    size_t total;  /* of everybody */
+    int64_t space; /* that run, of one namespace; 0: no limit */
+    int64_t key;   /* that run, made by one key; 0: no limit */
+};
 /*
- * Add ENTRY, held by the caller, unless MAX are there (ERR_LIMIT) or none may come (ERR_BUSY).
- * Owned by the registry after.
+ * Add ENTRY, held by the caller, if there is ROOM (NULL: always), else ERR_LIMIT, or none may come
+ * (ERR_BUSY). Owned by the registry after.
  */
-int registry_add(struct registry *registry, struct entry *entry, size_t max, struct err *err);
+int registry_add(struct registry *registry, struct entry *entry, const struct room *room,
+                 struct err *err);
+/* The held, paused ENTRY is going to run: it counts as running until it is released. ERR_LIMIT. */
+int registry_reserve(struct registry *registry, struct entry *entry, const struct room *room,
+                     struct err *err);
 
 /*
  * Hold the sandbox ID of NAMESPACE_ (NULL: any) once nobody else does. Blocks: workers only.

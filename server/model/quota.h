@@ -24,6 +24,9 @@ enum quota_kind {
 #define QUOTA_NONE INT64_C(0)   /* no limit */
 #define QUOTA_UNSET INT64_C(-1) /* nothing said: what is more general holds */
 
+#define QUOTA_MAX INT32_MAX       /* largest value of any kind */
+#define QUOTA_CREATES_MAX 1000000 /* of that kind */
+
 struct quota {
     int64_t max[QUOTA_COUNT]; /* each QUOTA_UNSET, QUOTA_NONE or the largest that is allowed */
 };
