@@ -1,4 +1,4 @@
-/* `sandpit limit`: limits of namespaces and keys; a running server follows within AUTH_REFRESH_MS. */
+/* `sandpit limit`: limits of namespaces and keys; a running server follows as with keys. */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
