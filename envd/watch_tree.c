@@ -221,6 +221,21 @@ static void on_moved_to(struct watch_node *node, const struct inotify_event *eve
         walk_below(node, event->name);
 }
 
+/*
+ * A walk may know the next folder of that name already. With the name, all that was told below it
+ * is gone for the client, so that folder is looked at afresh when its own event comes.
+ */
+static void on_delete(struct watch_node *node, const struct inotify_event *event)
+{
+    struct watch_hub *hub = node->watch->hub;
+    struct watch_node *child = watch_node_child(&hub->index, node, event->name);
+
+    watch_told_take(&hub->index, node, event->name);
+    if (event->mask & IN_ISDIR && child != NULL && !child->dead)
+        watch_node_drop(&hub->index, child);
+    watch_emit(hub, node, REMOVED, event->name);
+}
+
 /* ---- Events ---- */
 
 static void on_self(struct watch_node *node, uint32_t mask)
@@ -263,10 +278,8 @@ static void on_name(struct watch_node *node, const struct inotify_event *event,
         watch_emit(hub, node, CHANGED, event->name);
     if (mask & IN_MODIFY)
         watch_emit(hub, node, WRITTEN, event->name);
-    if (mask & IN_DELETE) {
-        watch_told_take(&hub->index, node, event->name);
-        watch_emit(hub, node, REMOVED, event->name);
-    }
+    if (mask & IN_DELETE)
+        on_delete(node, event);
 }
 
 /* The kernel has no such watch any more. */

@@ -122,15 +122,6 @@ static bool run_messages(struct loop *loop, bool *stopping)
     return any;
 }
 
-/*
- * A write that completed at once inside a message or timer: h2o calls back for it only after it has
- * polled, so that poll must not wait.
- */
-static bool h2o_has_callbacks(const struct loop *loop)
-{
-    return loop->evloop->_pending_as_client != NULL || loop->evloop->_pending_as_server != NULL;
-}
-
 void loop_run(struct loop *loop)
 {
     bool stopping = false;
@@ -144,10 +135,17 @@ void loop_run(struct loop *loop)
         if (stopping && !busy)
             break;
         timer_heap_run(&loop->timers, time_mono_ms());
+        /*
+         * Writes that completed at once inside those: h2o would call back for them only after its
+         * next poll, and would poll for the write that is over. It notices neither that nor, when
+         * more descriptors are ready than it takes at a time, that the callback has come: then it
+         * ends the process (write_pending's assertion).
+         */
+        h2o_timeout__do_post_callback(loop->evloop);
         /* After messages or timers ran there may be new posts of our own, for which nobody wakes.
          */
         pthread_mutex_lock(&loop->lock);
-        wait_ms = loop->head != NULL || loop->stopping || h2o_has_callbacks(loop)
+        wait_ms = loop->head != NULL || loop->stopping
                       ? 0
                       : timer_heap_wait_ms(&loop->timers, time_mono_ms());
         pthread_mutex_unlock(&loop->lock);
