@@ -34,8 +34,10 @@ static int enter_team(struct api *api, const char *team, struct identity *identi
     if (team == NULL)
         return err_set(err, ERR_UNAUTHENTICATED,
                        "X-Team-ID header is missing: X-Admin-Token alone acts in no team");
-    if (auth_team(api->auth, team, identity->namespace_, err) < 0)
+    if (auth_team(api->auth, team, identity->namespace_, err) < 0) {
+        err->code = err->code == ERR_NOT_FOUND ? ERR_FORBIDDEN : err->code; /* a header's fault */
         return -1;
+    }
     identity->scopes = SCOPE_ALL;
     return 0;
 }

@@ -25,6 +25,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 
+import checking_proxy  # noqa: E402
 import lib  # noqa: E402
 import surface  # noqa: E402
 
@@ -169,6 +170,18 @@ def coverage(sdk, write):
     return (0, len(found), 0) if found and known else (1, 0, 0)
 
 
+def check_answers(sdk, mode, proxy, counts):
+    """COUNTS, and whether each answer in URL mode was what openapi/platform.yaml says."""
+    passed, failed, skipped = counts
+    for problem in proxy.problems:
+        print(f"FAILED {sdk}: not as openapi/platform.yaml has it: {problem}")
+    if mode != "plain":
+        return counts
+    print(f"{sdk}: {proxy.count} answers compared with openapi/platform.yaml")
+    good = not proxy.problems and proxy.count > 0
+    return passed + good, failed + (not good), skipped
+
+
 def stream(command, env, cwd):
     """Run, show and keep the output; what takes longer than RUN_S is ended."""
     limit = RUN_S * lib.time_factor()
@@ -205,12 +218,16 @@ def main():
         for sdk in sdks:
             began = time.monotonic()
             try:
-                with lib.Server(out=options.out) as server:
+                with lib.Server(out=options.out) as server, \
+                     checking_proxy.CheckingProxy(server.api_port) as proxy:  # fmt: skip
                     env = environment(server, mode)
+                    if mode == "plain":
+                        env["E2B_API_URL"] = proxy.url
                     files = JS_FILES if sdk == "js" else PYTHON_FILES
                     files = short(env, files) if options.short else files
                     counts = (run_js if sdk == "js" else run_python)(env, files)
                     left = server.all_sandboxes()
+                counts = check_answers(sdk, mode, proxy, counts)
                 if left:
                     print(f"left running by the {sdk} tests: {left}")
                     counts = (counts[0], counts[1] + 1, counts[2])

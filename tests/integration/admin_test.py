@@ -147,7 +147,7 @@ def test_an_operator_acts_in_the_team_that_is_named():
     rows = admin("GET", "/v2/sandboxes", team=team)
     assert rows.status == 200 and box["sandboxID"] in [row["sandboxID"] for row in rows.json]
     check_error(admin("GET", "/v2/sandboxes"), 401, "X-Team-ID")
-    check_error(admin("GET", "/v2/sandboxes", team=NOBODY), 404, "Team not found")
+    check_error(admin("GET", "/v2/sandboxes", team=NOBODY), 403, "Team not found")
     check_error(admin("GET", "/v2/sandboxes", team=team, token=api.SERVER.key), 401, "admin")
     check_error(call("GET", "/v2/sandboxes", key=api.SERVER.admin_key), 403, "'read'")
 

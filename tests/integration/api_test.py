@@ -25,6 +25,10 @@ import time
 import traceback
 import urllib.parse
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+
+import openapi  # noqa: E402
+
 ID = re.compile(r"^i[a-z0-9]{20}$")
 DATE = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
 UUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
@@ -110,6 +114,7 @@ class Answer:
         return json.loads(self.body)
 
 
+SPEC = openapi.Spec(openapi.source())
 SERVER = None
 MINE = []  # sandboxes to end
 
@@ -131,6 +136,9 @@ def call(method, path, body=None, key=True, headers=None, url=None, raw=None, ch
     response = conn.getresponse()
     answer = Answer(response.status, response.headers, response.read())
     conn.close()
+    if url is None:
+        problems = SPEC.check(method, path, answer.status, answer.headers, answer.body)
+        assert not problems, problems
     return answer
 
 
