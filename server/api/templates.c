@@ -2,12 +2,14 @@
  * server/api/templates.c - templates: for now the built-in base, public and nobody's.
  */
 #include <string.h>
+#include <strings.h>
 
 #include "server/api/error_table.h"
 #include "server/api/handlers.h"
 #include "server/api/wire.h"
 #include "server/base/str.h"
 #include "server/model/limits.h"
+#include "server/model/team.h"
 
 static int find(struct request *req, const char *ref, struct template *out, struct err *err)
 {
@@ -31,9 +33,11 @@ static int reply_templates(struct request *req, struct err *err)
 /* A key belongs to one team, here its namespace. */
 static int check_team(struct request *req, struct err *err)
 {
-    const char *team = request_query(req, "teamID");
+    const char *team = request_query(req, "teamID"), *own = request_identity(req)->namespace_;
+    char id[UUID_SIZE];
 
-    if (team == NULL || str_eq(team, request_identity(req)->namespace_))
+    team_id(own, id);
+    if (team == NULL || strcasecmp(team, id) == 0 || str_eq(team, own))
         return 0;
     return err_set(err, ERR_INVALID, "Team ID param mismatch with the API key");
 }

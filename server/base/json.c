@@ -143,19 +143,37 @@ int json_get_str(const json_t *object, const char *key, const char **out, struct
     return 0;
 }
 
+/* A whole number, also when it is written with a fraction of zero or an exponent. */
+static bool whole_number(const json_t *value, int64_t *out)
+{
+    const double limit = 9007199254740992.0; /* 2^53: beyond, a double is not exact */
+    double real;
+
+    if (json_is_integer(value)) {
+        *out = json_integer_value(value);
+        return true;
+    }
+    real = json_real_value(value); /* 0 for what is no number */
+    if (!json_is_real(value) || real < -limit || real > limit)
+        return false;
+    *out = (int64_t)real;
+    return (double)*out == real;
+}
+
 int json_get_i64(const json_t *object, const char *key, int64_t min, int64_t max, int64_t *out,
                  struct err *err)
 {
     json_t *value = get(object, key);
+    int64_t number;
 
     if (value == NULL)
         return 0;
-    if (!json_is_integer(value))
+    if (!whole_number(value, &number))
         return wrong_type(key, JSON_INTEGER, err);
-    if (json_integer_value(value) < min || json_integer_value(value) > max)
+    if (number < min || number > max)
         return err_set(err, ERR_INVALID, "field '%s' must be between %lld and %lld", key,
                        (long long)min, (long long)max);
-    *out = json_integer_value(value);
+    *out = number;
     return 0;
 }
 

@@ -39,7 +39,8 @@ char *json_canonical(const json_t *json);
 
 /*
  * Typed getters: 0 and *OUT set when KEY is there with that type (and in range); 0 and *OUT
- * untouched when absent; -1 with ERR_INVALID naming KEY otherwise. A default is what *OUT held.
+ * untouched when absent; -1 with ERR_INVALID naming KEY otherwise. A default is what *OUT held. An
+ * integer may be written as 5.0 or 5e0, which JSON Schema takes for the same.
  */
 int json_get_str(const json_t *object, const char *key, const char **out, struct err *err);
 int json_get_i64(const json_t *object, const char *key, int64_t min, int64_t max, int64_t *out,

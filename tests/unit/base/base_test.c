@@ -133,9 +133,10 @@ static void json_strings_take_any_bytes(void **state)
 
 static void json_getters_name_the_wrong_field(void **state)
 {
+    static const char text[] = "{\"s\":\"x\",\"n\":7,\"b\":true,\"z\":null,\"m\":{\"k\":1},"
+                               "\"whole\":92.0e1,\"part\":7.5,\"huge\":1e300}";
     struct err err = {0};
-    _cleanup_json_ json_t *json =
-        json_parse("{\"s\":\"x\",\"n\":7,\"b\":true,\"z\":null,\"m\":{\"k\":1}}", 45, &err);
+    _cleanup_json_ json_t *json = json_parse(text, sizeof(text) - 1, &err);
     const char *s = "default";
     int64_t n = 3;
     bool b = false;
@@ -154,6 +155,11 @@ static void json_getters_name_the_wrong_field(void **state)
     assert_int_equal(n, 3);
     assert_int_equal(json_get_i64(json, "n", 0, 10, &n, &err), 0);
     assert_int_equal(n, 7);
+    assert_int_equal(json_get_i64(json, "whole", 0, 1000, &n, &err), 0);
+    assert_int_equal(n, 920);
+    assert_int_equal(json_get_i64(json, "part", 0, 1000, &n, &err), -1);
+    assert_int_equal(json_get_i64(json, "huge", INT64_MIN, INT64_MAX, &n, &err), -1);
+    assert_int_equal(n, 920);
     assert_int_equal(json_get_bool(json, "b", &b, &err), 0);
     assert_true(b);
     assert_int_equal(json_get_str_map(json, "m", &map, &err), -1);

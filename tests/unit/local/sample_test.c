@@ -48,7 +48,7 @@ static void reads_both_versions_and_refuses_half_a_group(void **state)
     assert_non_null(mkdtemp(path));
     fds[0] = fds[1] = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     for (int slot = 1; slot <= 3; slot++) {
-        char name[16];
+        char name[32];
         snprintf(name, sizeof(name), "slot-%d", slot);
         assert_int_equal(mkdirat(fds[0], name, 0700), 0);
     }
