@@ -205,6 +205,8 @@ static int start_parts(struct server *server, struct err *err)
     config.workers = server->workers;
     config.replay_bytes = (int64_t)server->settings.number[SETTING_REPLAY_BYTES];
     config.replay_total_bytes = (int64_t)server->settings.number[SETTING_REPLAY_TOTAL_BYTES];
+    config.volume_count_max = (uint32_t)server->settings.number[SETTING_VOLUMES_MAX];
+    config.volume_size_mb = server->settings.number[SETTING_VOLUME_SIZE];
     memcpy(config.envd_version, ENVD_VERSION, sizeof(ENVD_VERSION));
     memcpy(config.envd_build, server->envd.build, sizeof(config.envd_build));
     rc = lifecycle_new(&config, &server->lifecycle, err);

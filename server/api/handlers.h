@@ -56,6 +56,12 @@ int node_post(struct request *req, struct err *err);
 int admin_sandboxes_kill(struct request *req, struct err *err);
 int admin_running_counts(struct request *req, struct err *err);
 
+/* volumes.c */
+int volumes_list(struct request *req, struct err *err);
+int volume_create(struct request *req, struct err *err);
+int volume_get(struct request *req, struct err *err);
+int volume_delete(struct request *req, struct err *err);
+
 /* health.c */
 int api_health(struct request *req, struct err *err);
 int api_spec(struct request *req, struct err *err);

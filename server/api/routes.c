@@ -66,10 +66,10 @@ const struct route api_routes[] = {
     {"GET", "/templates/{templateID}/tags/{tag}/assignments", READ, NULL},
 
     /* volumes and their content */
-    {"GET", "/volumes", READ, NULL},
-    {"POST", "/volumes", WRITE, NULL},
-    {"GET", "/volumes/{volumeID}", READ, NULL},
-    {"DELETE", "/volumes/{volumeID}", WRITE, NULL},
+    {"GET", "/volumes", READ, volumes_list},
+    {"POST", "/volumes", WRITE, volume_create},
+    {"GET", "/volumes/{volumeID}", READ, volume_get},
+    {"DELETE", "/volumes/{volumeID}", WRITE, volume_delete},
     {"GET", "/volumecontent/{volumeID}/path", READ, NULL},
     {"PATCH", "/volumecontent/{volumeID}/path", WRITE, NULL},
     {"DELETE", "/volumecontent/{volumeID}/path", WRITE, NULL},

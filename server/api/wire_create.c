@@ -93,18 +93,26 @@ static int parse_pause(const json_t *body, struct lifecycle_create *request, str
                    "autoPauseMemory=false is not supported: a pause here keeps memory");
 }
 
+/* Checked further by lifecycle, which knows the volumes. */
+static int parse_mounts(const json_t *body, struct lifecycle_create *request, struct err *err)
+{
+    json_t *mounts = NULL;
+
+    if (json_get_array(body, "volumeMounts", &mounts, err) < 0)
+        return error_schema(err);
+    request->volume_mounts = mounts;
+    return 0;
+}
+
 /* What would be ignored if it were accepted. */
 static int refuse_unbuilt(const json_t *body, struct err *err)
 {
-    json_t *mounts = NULL, *iam = NULL, *mcp = NULL, *tokens = NULL;
+    json_t *iam = NULL, *mcp = NULL, *tokens = NULL;
 
-    if (json_get_array(body, "volumeMounts", &mounts, err) < 0 ||
-        json_get_object(body, "iam", &iam, err) < 0 || json_get_object(body, "mcp", &mcp, err) < 0)
+    if (json_get_object(body, "iam", &iam, err) < 0 || json_get_object(body, "mcp", &mcp, err) < 0)
         return error_schema(err);
     if (iam != NULL && json_get_object(iam, "tokens", &tokens, err) < 0)
         return error_schema(err);
-    if (json_array_size(mounts) > 0)
-        return err_set(err, ERR_UNSUPPORTED, "volumeMounts is not supported");
     if (json_object_size(tokens) > 0)
         return err_set(err, ERR_UNSUPPORTED, "iam.tokens is not supported");
     return 0;
@@ -123,7 +131,7 @@ static int parse_fields(const json_t *body, bool v2, struct create_body *out, st
         return -1;
     if (v2)
         request->secure = true;
-    return wire_network_parse(body, out, err);
+    return parse_mounts(body, request, err) < 0 ? -1 : wire_network_parse(body, out, err);
 }
 
 int wire_create_parse(json_t *body, bool v2, struct create_body *out, struct err *err)

@@ -18,6 +18,9 @@
 #define VOLUME_DEPTH_MAX 64    /* of a listing */
 #define VOLUME_SESSIONS_MAX 64 /* content operations at once, uploads in progress among them */
 
+/* How create's ERR_INVALID about where a volume was to go begins; all others are our own faults. */
+#define VOLUME_PATH_WORDS "volume path '"
+
 enum volume_verb {
     VOLUME_STAT,     /* one entry; a symbolic link itself */
     VOLUME_SET,      /* uid, gid, mode; one entry */

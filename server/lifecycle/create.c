@@ -79,8 +79,11 @@ static int act(struct lifecycle *lifecycle, struct entry *entry, const struct bi
 
     spec.snapshot = birth->snapshot;
     fault_point("create.intended");
-    if (engine->ops->create(engine, &spec, &made, err) < 0)
+    if (engine->ops->create(engine, &spec, &made, err) < 0) {
+        if (err->code == ERR_INVALID && str_starts(err->msg, VOLUME_PATH_WORDS))
+            return -1; /* the client's own words */
         return engine_failed("create", sandbox->id, err);
+    }
     fault_point("create.made");
     entry_set_engine_data(&lifecycle->registry, entry, made.engine_data);
     return 0;
@@ -135,7 +138,7 @@ int sandbox_bring_up(struct lifecycle *lifecycle, struct sandbox *sandbox,
     limits_of(lifecycle, entry->sandbox.namespace_, entry->sandbox.key_id, &quotas);
     room = limits_room(&quotas);
     entry_derive(lifecycle, entry);
-    if (registry_add(&lifecycle->registry, entry, &room, err) < 0) {
+    if (volumes_claim(lifecycle, entry, &room, err) < 0) {
         entry_free(entry);
         return -1;
     }
@@ -164,7 +167,9 @@ int create_once(struct lifecycle *lifecycle, const struct lifecycle_create *requ
     struct template template;
 
     if (check_request(lifecycle, request, &template, err) < 0 ||
-        fill(lifecycle, request, &template, &sandbox, err) < 0)
+        fill(lifecycle, request, &template, &sandbox, err) < 0 ||
+        volume_mounts_resolve(lifecycle, request->namespace_, request->volume_mounts,
+                              &sandbox.volume_mounts, err) < 0)
         return -1;
     if (id != NULL)
         memcpy(sandbox.id, id, sizeof(sandbox.id));

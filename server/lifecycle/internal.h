@@ -32,6 +32,7 @@ struct lifecycle {
     pthread_mutex_t works_lock; /* guards works */
     pthread_cond_t works_done;  /* works has changed */
     size_t works;               /* expiries in the worker pool */
+    pthread_mutex_t volumes_lock; /* volumes.c */
     _Atomic uint64_t created, create_failed, killed, timed_out;
 };
 
@@ -98,6 +99,17 @@ int limits_check_size(const struct quotas *quotas, uint32_t cpu_count, uint32_t 
                       uint32_t disk_mb, struct err *err);
 /* The longest run, from its start. */
 int64_t limits_lifetime_ms(const struct quotas *quotas);
+/*
+ * volumes.c: LIST, of "name" and "path", as the text of a sandbox's volume_mounts. ERR_INVALID with
+ * a line for each mount that is wrong. *OUT untouched when there are none.
+ */
+int volume_mounts_resolve(struct lifecycle *lifecycle, const char *namespace_, const json_t *list,
+                          char **out, struct err *err);
+/* registry_add for ENTRY, unless one of its volumes has gone meanwhile. */
+int volumes_claim(struct lifecycle *lifecycle, struct entry *entry, const struct room *room,
+                  struct err *err);
+/* At start-up, with all sandboxes loaded: finish what a crash interrupted. */
+int volumes_reconcile(struct lifecycle *lifecycle, struct err *err);
 
 /* tokens.c: fill the derived secrets of ENTRY. */
 void entry_derive(struct lifecycle *lifecycle, struct entry *entry);

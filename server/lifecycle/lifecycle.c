@@ -78,6 +78,7 @@ int lifecycle_new(const struct lifecycle_config *config, struct lifecycle **out,
     registry_init(&lifecycle->registry);
     pthread_mutex_init(&lifecycle->claims.lock, NULL);
     pthread_mutex_init(&lifecycle->works_lock, NULL);
+    pthread_mutex_init(&lifecycle->volumes_lock, NULL);
     pthread_cond_init(&lifecycle->works_done, NULL);
     config->engine->on_exit_ctx = lifecycle;
     config->engine->on_exit = engine_exited;
@@ -109,6 +110,7 @@ void lifecycle_free(struct lifecycle *lifecycle)
     pthread_mutex_destroy(&lifecycle->claims.lock);
     pthread_cond_destroy(&lifecycle->works_done);
     pthread_mutex_destroy(&lifecycle->works_lock);
+    pthread_mutex_destroy(&lifecycle->volumes_lock);
     secret_clear(&lifecycle->config.master);
     free(lifecycle);
 }

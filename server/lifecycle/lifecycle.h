@@ -59,6 +59,8 @@ struct lifecycle_config {
     char envd_build[ENVD_BUILD_SIZE];
     int64_t replay_bytes; /* for envd; 0: its own default */
     int64_t replay_total_bytes;
+    uint64_t volume_size_mb;   /* limit of a new volume; 0: none */
+    uint32_t volume_count_max; /* in a namespace; 0: volumes are off */
     lifecycle_end_fn on_end;
     void *on_end_ctx;
     lifecycle_event_fn on_event; /* or NULL; already called within lifecycle_new */
@@ -155,6 +157,28 @@ struct engine *lifecycle_engine(struct lifecycle *lifecycle);
 /* [worker] Another envd runs in ID now. */
 int lifecycle_envd_changed(struct lifecycle *lifecycle, const char *id, const char *version,
                            const char *build, struct err *err);
+
+/*
+ * Volumes. [worker] ERR_NOT_FOUND "Volume not found" for another namespace's. create: ERR_EXISTS,
+ * ERR_LIMIT, ERR_FORBIDDEN volumes are off; delete: ERR_CONFLICT a sandbox has it.
+ */
+int lifecycle_volume_create(struct lifecycle *lifecycle, const char *namespace_, const char *name,
+                            struct volume *out, struct err *err);
+int lifecycle_volume_delete(struct lifecycle *lifecycle, const char *namespace_, const char *id,
+                            struct err *err);
+int lifecycle_volume_get(struct lifecycle *lifecycle, const char *namespace_, const char *id,
+                         struct volume *out, struct err *err);
+/* NAMESPACE_ NULL: all. *OUT is to free(). */
+int lifecycle_volume_list(struct lifecycle *lifecycle, const char *namespace_, struct volume **out,
+                          size_t *count, struct err *err);
+/* engine.h volume_do and volume_commit, for a volume of NAMESPACE_. */
+int lifecycle_volume_do(struct lifecycle *lifecycle, const char *namespace_, const char *id,
+                        const struct volume_request *request, struct volume_answer *answer,
+                        struct err *err);
+int lifecycle_volume_commit(struct lifecycle *lifecycle, struct volume_answer *answer,
+                            struct err *err);
+/* What tokens of volumes are signed with. [any] */
+void lifecycle_volume_key(struct lifecycle *lifecycle, uint8_t out[SHA256_BYTES]);
 
 /* Derived, so never stored: HMAC-SHA256 of the master secret, 64 hex digits. [any] */
 void lifecycle_envd_token(struct lifecycle *lifecycle, const char *id, char out[SHA256_HEX_SIZE]);

@@ -159,5 +159,7 @@ int lifecycle_reconcile(struct lifecycle *lifecycle, struct err *err)
     sandbox_list_free(rows, count);
     if (rc < 0 || store_claim_recover(lifecycle->config.store, err) < 0)
         return -1;
-    return destroy_strays(lifecycle, err);
+    if (destroy_strays(lifecycle, err) < 0)
+        return -1;
+    return volumes_reconcile(lifecycle, err);
 }

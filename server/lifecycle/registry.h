@@ -123,6 +123,9 @@ void registry_list(struct registry *registry, const char *namespace_, struct san
 /* Call FN under the lock for a visible sandbox. FN must be short. False: none. */
 bool registry_read(struct registry *registry, const char *id,
                    void (*fn)(const struct entry *entry, void *ctx), void *ctx);
+/* A sandbox, in whatever state, that has VOLUME_ID. False: none. */
+bool registry_volume_user(struct registry *registry, const char *volume_id,
+                          char id[SANDBOX_ID_SIZE]);
 bool registry_has(struct registry *registry, const char *id);
 void registry_count(struct registry *registry, size_t *running, size_t *paused, size_t *starting);
 /* Whether registry_add refuses. */

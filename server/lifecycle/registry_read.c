@@ -4,8 +4,11 @@
  */
 #include "server/lifecycle/registry.h"
 
+#include <string.h>
+
 #include "server/base/mem.h"
 #include "server/base/str.h"
+#include "server/model/volume.h"
 
 static bool visible_to(const struct entry *entry, const char *namespace_)
 {
@@ -54,6 +57,24 @@ bool registry_read(struct registry *registry, const char *id,
     found = entry != NULL && visible_to(entry, NULL);
     if (found)
         fn(entry, ctx);
+    pthread_mutex_unlock(&registry->lock);
+    return found;
+}
+
+bool registry_volume_user(struct registry *registry, const char *volume_id,
+                          char id[SANDBOX_ID_SIZE])
+{
+    void *item;
+    bool found = false;
+
+    pthread_mutex_lock(&registry->lock);
+    for (size_t at = 0; !found && map_next(&registry->entries, &at, &item);) {
+        const struct sandbox *sandbox = &((struct entry *)item)->sandbox;
+        found = sandbox->volume_mounts != NULL &&
+                volume_mounts_have(sandbox->volume_mounts, volume_id);
+        if (found)
+            memcpy(id, sandbox->id, SANDBOX_ID_SIZE);
+    }
     pthread_mutex_unlock(&registry->lock);
     return found;
 }

@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #include "server/base/err.h"
-#include "server/proxy/chunked.h"
+#include "server/base/chunked.h"
 
 enum body_kind {
     BODY_NONE,

@@ -53,11 +53,13 @@ static void every_operation_has_a_well_formed_request(void **state)
             request.op = op;
         }
         if (op == LAUNCHER_LIST || op == LAUNCHER_SNAPSHOT_LIST || op == LAUNCHER_SNAPSHOT_DELETE ||
-            op == LAUNCHER_GROUPS)
+            op == LAUNCHER_GROUPS || op == LAUNCHER_VOLUME)
             request.id[0] = '\0';
         if (op == LAUNCHER_SNAPSHOT || op == LAUNCHER_SNAPSHOT_DELETE)
             request.snapshot_id[0] = 's';
-        assert_int_equal(verdict(&request, op == LAUNCHER_START), 0);
+        assert_int_equal(verdict(&request, op == LAUNCHER_START || op == LAUNCHER_VOLUME ||
+                                               op == LAUNCHER_MOUNTS),
+                         0);
     }
 }
 

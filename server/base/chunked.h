@@ -1,11 +1,11 @@
 /*
- * server/proxy/chunked.h - where a chunked body ends (RFC 9112 section 7.1), byte by byte.
+ * server/base/chunked.h - where a chunked body ends (RFC 9112 section 7.1), byte by byte.
  *
- * The proxy passes chunked bodies on as they came, so this only follows the framing, strictly:
- * CRLF line ends, bounded lines, trailer fields well-formed. Pure; one owner.
+ * The proxy passes chunked bodies on as they came and follows the framing only; uploads take it
+ * out. Strict: CRLF line ends, bounded lines, trailer fields well-formed. Pure; one owner.
  */
-#ifndef SANDPIT_PROXY_CHUNKED_H
-#define SANDPIT_PROXY_CHUNKED_H
+#ifndef SANDPIT_BASE_CHUNKED_H
+#define SANDPIT_BASE_CHUNKED_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,4 +1,4 @@
-#include "server/proxy/chunked.h"
+#include "server/base/chunked.h"
 
 #include <string.h>
 
