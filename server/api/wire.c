@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "server/api/network.h"
 #include "server/base/mem.h"
 #include "server/base/time.h"
 #include "server/model/volume.h"
@@ -110,22 +111,21 @@ json_t *wire_detail(struct api *api, const struct sandbox *sandbox)
     json_put_str(object, "domain", api->domain);
     json_put(object, "allowInternetAccess",
              sandbox->internet_set ? json_boolean(sandbox->internet) : json_null());
-    put_text(object, "network", sandbox->network);
+    if (sandbox->network != NULL)
+        json_put(object, "network", network_shown(sandbox->network));
     json_put_bool(lifecycle, "autoResume", sandbox->auto_resume);
     json_put_str(lifecycle, "onTimeout", sandbox->auto_pause ? "pause" : "kill");
     json_put(object, "lifecycle", lifecycle);
     if (sandbox->state == SANDBOX_PAUSED)
-        json_put_str(object, "pauseMode", sandbox->paused_files ? "filesystem" : "full");
+        json_put_str(object, "pauseMode", "full"); /* memory is kept */
     return object;
 }
 
-/* A list of TEXT, empty when that is. */
 static json_t *one_string(const char *text)
 {
     json_t *array = json_array();
 
-    if (text[0] != '\0')
-        json_array_append_new(array, json_string(text));
+    json_array_append_new(array, json_string(text));
     return array;
 }
 

@@ -40,7 +40,6 @@ static int fill(struct lifecycle *lifecycle, const struct lifecycle_create *requ
     memcpy(out->envd_build, lifecycle->config.envd_build, sizeof(out->envd_build));
     out->secure = request->secure;
     out->auto_pause = request->auto_pause;
-    out->auto_pause_files = request->auto_pause_files;
     out->auto_resume = request->auto_resume;
     out->internet = request->internet;
     out->internet_set = request->internet_set;
@@ -62,7 +61,8 @@ static int check_request(struct lifecycle *lifecycle, const struct lifecycle_cre
         return err_set(err, ERR_INVALID, "Timeout must be greater than 0");
     if (limits_check_timeout(&quotas, request->timeout_s, err) < 0 ||
         lifecycle_template_get(lifecycle, request->namespace_, request->template_ref, template,
-                               err) < 0)
+                               err) < 0 ||
+        network_check(request->network, err) < 0)
         return -1;
     return limits_check_size(&quotas, template->cpu_count, template->memory_mb, template->disk_mb,
                              err);
@@ -75,9 +75,14 @@ static int act(struct lifecycle *lifecycle, struct entry *entry, const struct bi
     struct engine *engine = lifecycle->config.engine;
     const struct sandbox *sandbox = &entry->sandbox;
     _cleanup_(secret_text_free) char *config = envd_config(lifecycle, entry, birth->env);
-    struct engine_spec spec = engine_spec_of(sandbox, config);
+    _cleanup_(secret_text_free) char *policy = NULL;
     struct engine_sandbox made = {0};
+    struct engine_spec spec;
+    bool internet;
 
+    if (network_policy(lifecycle, sandbox, &internet, &policy, err) < 0)
+        return -1;
+    spec = engine_spec_of(sandbox, config, internet, policy);
     spec.snapshot = birth->snapshot;
     fault_point("create.intended");
     if (engine->ops->create(engine, &spec, &made, err) < 0) {
@@ -174,8 +179,6 @@ int create_once(struct lifecycle *lifecycle, const struct lifecycle_create *requ
         return -1;
     if (id != NULL)
         memcpy(sandbox.id, id, sizeof(sandbox.id));
-    if (template.snapshot_id[0] != '\0')
-        return sandbox_from_snapshot(lifecycle, template.snapshot_id, &sandbox, &birth, out, err);
     return sandbox_bring_up(lifecycle, &sandbox, &birth, out, err);
 }
 

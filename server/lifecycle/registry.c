@@ -263,23 +263,6 @@ void entry_set_state(struct registry *registry, struct entry *entry, enum sandbo
     pthread_mutex_unlock(&registry->lock);
 }
 
-void entry_set_pause(struct registry *registry, struct entry *entry,
-                     const struct pause_marks *marks)
-{
-    pthread_mutex_lock(&registry->lock);
-    entry->sandbox.state = marks->state;
-    entry->sandbox.paused_files = marks->files;
-    entry->sandbox.paused_deaf = marks->deaf;
-    pthread_mutex_unlock(&registry->lock);
-}
-
-void entry_not_exited(struct registry *registry, struct entry *entry)
-{
-    pthread_mutex_lock(&registry->lock);
-    entry->exited = false;
-    pthread_mutex_unlock(&registry->lock);
-}
-
 void entry_set_engine_data(struct registry *registry, struct entry *entry, char *owned)
 {
     pthread_mutex_lock(&registry->lock);
@@ -295,6 +278,19 @@ void entry_set_envd(struct registry *registry, struct entry *entry, const char *
     str_copy(entry->sandbox.envd_version, ENVD_VERSION_SIZE, version, strlen(version));
     str_copy(entry->sandbox.envd_build, ENVD_BUILD_SIZE, build, strlen(build));
     pthread_mutex_unlock(&registry->lock);
+}
+
+void entry_set_network(struct registry *registry, struct entry *entry, char *owned, bool internet,
+                       bool internet_set)
+{
+    char *old = entry->sandbox.network;
+
+    pthread_mutex_lock(&registry->lock);
+    entry->sandbox.network = owned;
+    entry->sandbox.internet = internet;
+    entry->sandbox.internet_set = internet_set;
+    pthread_mutex_unlock(&registry->lock);
+    free(old);
 }
 
 void entry_set_times(struct registry *registry, struct entry *entry, int64_t started_unix_ms,

@@ -19,6 +19,7 @@
 #include "server/base/hash.h"
 #include "server/base/map.h"
 #include "server/lifecycle/deadline.h"
+#include "server/model/network.h"
 #include "server/model/sandbox.h"
 
 #define REGISTRY_WAIT_MS 30000 /* longest wait for another operation on the same sandbox */
@@ -28,6 +29,7 @@ struct entry {
     int64_t end_mono_ms;    /* end_unix_ms on the monotonic clock */
     uint8_t jwt_key[SHA256_BYTES];
     char traffic_token[SHA256_HEX_SIZE];
+    struct net_ingress ingress;
     bool busy;    /* held by one thread */
     bool removed; /* out of the table; freed with the last reference */
     bool exited;  /* its init ended by itself */
@@ -90,19 +92,11 @@ void registry_remove(struct registry *registry, struct entry *entry);
 
 /* Changes of a held ENTRY. */
 void entry_set_state(struct registry *registry, struct entry *entry, enum sandbox_state state);
-/* What pausing and resuming change. */
-struct pause_marks {
-    enum sandbox_state state;
-    bool files; /* struct sandbox: paused_files */
-    bool deaf;  /* paused_deaf */
-};
-void entry_set_pause(struct registry *registry, struct entry *entry,
-                     const struct pause_marks *marks);
-/* A new run of it begins: what was said of the last one's init does not count. */
-void entry_not_exited(struct registry *registry, struct entry *entry);
 void entry_set_engine_data(struct registry *registry, struct entry *entry, char *owned);
 void entry_set_envd(struct registry *registry, struct entry *entry, const char *version,
                     const char *build);
+void entry_set_network(struct registry *registry, struct entry *entry, char *owned, bool internet,
+                       bool internet_set);
 /* When it started (0: as it was) and ends, on the wall clock; END_MONO_MS is the latter again. */
 void entry_set_times(struct registry *registry, struct entry *entry, int64_t started_unix_ms,
                      int64_t end_unix_ms, int64_t end_mono_ms);

@@ -52,7 +52,8 @@ char *envd_config(struct lifecycle *lifecycle, const struct entry *entry, const 
     return text;
 }
 
-struct engine_spec engine_spec_of(const struct sandbox *sandbox, const char *config)
+struct engine_spec engine_spec_of(const struct sandbox *sandbox, const char *config, bool internet,
+                                  const char *policy)
 {
     return (struct engine_spec){
         .id = sandbox->id,
@@ -62,8 +63,9 @@ struct engine_spec engine_spec_of(const struct sandbox *sandbox, const char *con
         .memory_mb = sandbox->memory_mb,
         .disk_mb = sandbox->disk_mb,
         .pids_max = SANDBOX_PIDS_MAX,
-        .internet = sandbox->internet,
         .volume_mounts = sandbox->volume_mounts,
+        .internet = internet,
+        .network = policy,
         .envd_config = config,
     };
 }

@@ -42,4 +42,5 @@ void entry_derive(struct lifecycle *lifecycle, struct entry *entry)
 {
     lifecycle_jwt_key(lifecycle, entry->sandbox.id, entry->jwt_key);
     lifecycle_traffic_token(lifecycle, entry->sandbox.id, entry->traffic_token);
+    net_ingress_read(entry->sandbox.network, &entry->ingress);
 }

@@ -276,3 +276,30 @@ int net_policy_parse(const char *text, size_t len, struct net_policy *out, struc
     policy = (struct net_policy){0};
     return 0;
 }
+
+void net_ingress_read(const char *text, struct net_ingress *out)
+{
+    struct err ignored = {0};
+    _cleanup_json_ json_t *json =
+        text != NULL ? json_parse_object(text, strlen(text), &ignored) : NULL;
+    const json_t *mask = json_object_get(json, "maskRequestHost");
+    const json_t *ports = json_object_get(json, "httpsPorts");
+
+    *out = (struct net_ingress){0};
+    if (json_is_string(mask))
+        str_copy(out->mask_host, sizeof(out->mask_host), json_string_value(mask),
+                 json_string_length(mask));
+    for (size_t i = 0; i < json_array_size(ports) && i < NET_HTTPS_PORTS_MAX; i++) {
+        json_int_t port = json_integer_value(json_array_get(ports, i));
+        if (port > 0 && port <= UINT16_MAX)
+            out->https_ports[out->https_count++] = (uint16_t)port;
+    }
+}
+
+bool net_ingress_https(const struct net_ingress *ingress, uint16_t port)
+{
+    for (size_t i = 0; i < ingress->https_count; i++)
+        if (ingress->https_ports[i] == port)
+            return true;
+    return false;
+}

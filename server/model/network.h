@@ -57,6 +57,16 @@ extern const size_t net_never_count;
 extern const struct net_cidr net_private[];
 extern const size_t net_private_count;
 
+/* How requests reach the services in a sandbox, envd apart. */
+struct net_ingress {
+    char mask_host[NET_MASK_HOST_SIZE]; /* instead of the Host header; "": as it came */
+    uint16_t https_ports[NET_HTTPS_PORTS_MAX];
+    uint16_t https_count;
+};
+/* Read them from a checked NetworkConfig (TEXT may be NULL); what is not there is none. */
+void net_ingress_read(const char *text, struct net_ingress *out);
+bool net_ingress_https(const struct net_ingress *ingress, uint16_t port);
+
 /* The parts of a policy that addresses and names are held against. */
 struct net_policy {
     struct net_cidr *allow; /* allowOut, addresses */

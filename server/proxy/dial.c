@@ -6,6 +6,7 @@
 #include "server/base/fd.h"
 #include "server/base/log.h"
 #include "server/base/mem.h"
+#include "server/loop/tls_client.h"
 #include "server/proxy/forward.h"
 
 /* Pauses after both addresses refused; a second in all. */
@@ -46,12 +47,38 @@ static void refused(struct forward *fwd)
     timer_arm(fwd->proxy->loop, &dial->timer, pauses_ms[done / 2 - 1], on_pause_end);
 }
 
+/* A service that does not speak TLS after all is as good as none. */
+static void on_handshake(h2o_socket_t *sock, const char *h2o_err)
+{
+    struct forward *fwd = sock->data;
+
+    if (!tls_client_failed(h2o_err)) {
+        fwd->dial.phase = DIAL_CONNECTED;
+    } else {
+        log_debug("no TLS with a service", "sandbox_id", fwd->id, "problem", h2o_err);
+        sock_close(&fwd->dial.sock);
+        fwd->dial.phase = DIAL_GAVE_UP;
+    }
+    forward_advance(fwd);
+}
+
+/* The connection is there. */
+static void ready(struct forward *fwd)
+{
+    if (!fwd->https) {
+        fwd->dial.phase = DIAL_CONNECTED;
+        return;
+    }
+    fwd->dial.phase = DIAL_HANDSHAKE;
+    tls_client_start(fwd->dial.sock, on_handshake);
+}
+
 static void on_connected(h2o_socket_t *sock, const char *h2o_err)
 {
     struct forward *fwd = sock->data;
 
     if (h2o_err == NULL) {
-        fwd->dial.phase = DIAL_CONNECTED;
+        ready(fwd);
     } else {
         sock_close(&fwd->dial.sock);
         refused(fwd);
@@ -92,11 +119,13 @@ static void connecting(struct forward *fwd, int fd)
     socklen_t len = sizeof(peer);
     bool done = getpeername(fd, (struct sockaddr *)&peer, &len) == 0;
 
-    fwd->dial.phase = done ? DIAL_CONNECTED : DIAL_CONNECTING;
+    fwd->dial.phase = DIAL_CONNECTING;
     fwd->dial.sock = h2o_evloop_socket_create(loop_h2o(fwd->proxy->loop), fd,
                                               done ? 0 : H2O_SOCKET_FLAG_IS_CONNECTING);
     fwd->dial.sock->data = fwd;
-    if (!done)
+    if (done)
+        ready(fwd);
+    else
         h2o_socket_notify_write(fwd->dial.sock, on_connected);
 }
 
@@ -115,7 +144,7 @@ static bool start_now(struct forward *fwd, struct engine *engine)
     return true;
 }
 
-/* Ends in phase CALLING, CONNECTING or CONNECTED. */
+/* Ends in phase CALLING, CONNECTING, HANDSHAKE or CONNECTED. */
 static void start(struct forward *fwd)
 {
     struct engine *engine = lifecycle_engine(fwd->proxy->config.lifecycle);
@@ -151,7 +180,7 @@ static enum step connected(struct forward *fwd)
 {
     fwd->upstream = fwd->dial.sock;
     fwd->dial.sock = NULL;
-    if (fwd->dial.local)
+    if (fwd->dial.local && !fwd->https)
         sock_prepare_local(fwd->upstream, fwd);
     else
         sock_prepare(fwd->upstream, fwd);

@@ -18,6 +18,7 @@ enum dial_phase {
     DIAL_CALLING,    /* the engine makes a socket */
     DIAL_CONNECTING, /* the kernel connects it */
     DIAL_PAUSING,    /* refused; again soon */
+    DIAL_HANDSHAKE,  /* TLS, where the service speaks it */
     DIAL_CONNECTED,
     DIAL_NO_SANDBOX,
     DIAL_GAVE_UP,

@@ -91,6 +91,7 @@ struct forward {
     /* the target */
     char id[SANDBOX_ID_SIZE];
     uint16_t port;
+    bool https; /* the service on that port speaks TLS */
     int64_t run;
     struct dial dial;
     bool reused;     /* upstream served an earlier request */

@@ -118,7 +118,10 @@ int head_write_request(const struct http_head *head, const struct head_target *t
     buf_add_char(out, ' ');
     buf_add(out, target->path.data, target->path.len);
     buf_add_str(out, " HTTP/1.1\r\n");
-    field_add(out, "Host", target->host.data, target->host.len);
+    if (change->host != NULL)
+        field_add(out, "Host", change->host, strlen(change->host));
+    else
+        field_add(out, "Host", target->host.data, target->host.len);
     for (size_t i = 0; i < head->header_count; i++) {
         const struct http_header *field = &head->headers[i];
         if (!drop_from_request(head, field, change)) {

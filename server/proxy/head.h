@@ -44,8 +44,9 @@ int head_refused_status(enum err_code code);
 const char *head_internal_path(struct slice path);
 
 struct head_change {
-    const char *jwt; /* replaces Authorization; NULL: that stays as it is */
-    bool close;      /* ask for the connection to be closed after the response */
+    const char *jwt;  /* replaces Authorization; NULL: that stays as it is */
+    const char *host; /* replaces Host, which X-Forwarded-Host keeps; NULL: that stays as it is */
+    bool close;       /* ask for the connection to be closed after the response */
 };
 
 /* The request head for upstream. Adds to OUT; ERR_INVALID when it does not fit there. */

@@ -2,6 +2,7 @@
  * server/proxy/route.c - what to do with a request: the decisions of routing.md section 3, in their
  * order.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "mapper/host.h"
@@ -11,6 +12,8 @@
 #include "server/base/time.h"
 #include "server/proxy/forward.h"
 
+#define MASK_PORT "${PORT}"
+#define MASKED_HOST_SIZE (NET_MASK_HOST_SIZE + 8)
 #define ROUTE_FIELD_SIZE 256 /* E2b-Sandbox-Id and -Port; a longer one is no valid one */
 
 /* A field's value as a string in OUT; NULL when the field is absent. Too long: cut, so invalid. */
@@ -103,12 +106,33 @@ static int make_token(struct forward *fwd, const struct http_head *head,
     return *jwt != NULL ? 0 : -1;
 }
 
+/* The sandbox's maskRequestHost with the port in place of "${PORT}"; NULL: it has none. */
+static const char *masked_host(const struct forward *fwd, const struct lifecycle_route *route,
+                               char out[MASKED_HOST_SIZE])
+{
+    const char *mask = route->ingress.mask_host;
+    const char *mark = strstr(mask, MASK_PORT);
+
+    if (mask[0] == '\0' || fwd->port == ENVD_PORT)
+        return NULL;
+    if (mark == NULL)
+        snprintf(out, MASKED_HOST_SIZE, "%s", mask);
+    else
+        snprintf(out, MASKED_HOST_SIZE, "%.*s%u%s", (int)(mark - mask), mask, fwd->port,
+                 mark + strlen(MASK_PORT));
+    return out;
+}
+
 /* Write the head for upstream, and let go of the one that came. */
 static enum step rewrite(struct forward *fwd, const struct http_head *head,
                          const struct head_target *target, const struct lifecycle_route *route,
                          struct err *err)
 {
-    struct head_change change = {.close = fwd->port != ENVD_PORT};
+    char masked[MASKED_HOST_SIZE];
+    struct head_change change = {
+        .close = fwd->port != ENVD_PORT,
+        .host = masked_host(fwd, route, masked),
+    };
     const struct http_header *upgrade = http_head_find(head, "upgrade");
 
     if (fwd->port == ENVD_PORT && make_token(fwd, head, route, &change.jwt, err) < 0) {
@@ -120,6 +144,7 @@ static enum step rewrite(struct forward *fwd, const struct http_head *head,
     if (head->upgrade && !fwd->http_1_0)
         fwd->upgrade = mem_strndup(upgrade->value, upgrade->value_len);
     fwd->run = route->started_unix_ms;
+    fwd->https = fwd->port != ENVD_PORT && net_ingress_https(&route->ingress, fwd->port);
     h2o_buffer_consume(&fwd->client->input, fwd->head_size);
     fwd->head_size = fwd->head_scanned = 0; /* from now on of the response */
     return STEP_NEXT;

@@ -425,15 +425,6 @@ static void dial_deliver(struct loop_msg *msg)
     free(dial);
 }
 
-/* Tell who asked, on its loop; without one, here. */
-static void dial_end(struct dial *dial)
-{
-    if (dial->loop != NULL)
-        loop_post(dial->loop, &dial->msg);
-    else
-        dial_deliver(&dial->msg);
-}
-
 /* Begin to connect to the sandbox's loopback. Over it, a refusal comes at once. */
 static int connect_inside(int fd, uint16_t port, bool ipv6, struct err *err)
 {
@@ -480,7 +471,7 @@ static void dial_answered(struct client *client, struct call *call,
     if (fds[0] < 0 && dial->fd < 0)
         stock_drop(&client->stock, dial->id); /* gone, or no room here: ask for one next time */
     fd_close(&fds[0]);
-    dial_end(dial);
+    loop_post(dial->loop, &dial->msg);
 }
 
 void client_dial(struct client *client, struct loop *loop, const char *id, uint16_t port, bool ipv6,
@@ -500,7 +491,7 @@ void client_dial(struct client *client, struct loop *loop, const char *id, uint1
     dial->fd = -1;
     if (len >= sizeof(request.id)) {
         err_set(&dial->err, ERR_NOT_FOUND, "sandbox is not running");
-        dial_end(dial);
+        loop_post(loop, &dial->msg);
         return;
     }
     memcpy(request.id, id, len);
@@ -508,7 +499,7 @@ void client_dial(struct client *client, struct loop *loop, const char *id, uint1
     if (!ipv6)
         request.sockets = (uint8_t)stock_want(&client->stock, id, time_mono_ms());
     if (submit(client, &dial->call, &request, -1, &dial->err) < 0)
-        dial_end(dial);
+        loop_post(loop, &dial->msg);
 }
 
 int client_dial_now(struct client *client, const char *id, uint16_t port)

@@ -25,13 +25,13 @@
 #include "server/engine/local/volume_mount.h"
 
 #define ENVD_NICE (-20) /* it answers when thousands of processes want to run */
-#define FD_LISTEN 3     /* envd's descriptors, named in its arguments */
+#define FD_LISTEN 3 /* envd's descriptors, named in its arguments */
 #define FD_CONFIG 4
-#define FD_GROUPS 5                          /* and the following: files of its control groups */
-#define FD_SAFE 64                           /* above all of them */
+#define FD_GROUPS 5  /* and the following: files of its control groups */
+#define FD_SAFE 64   /* above all of them */
 #define GROUPS_SIZE (CGROUP_GRANTS_MAX * 32) /* their kinds and numbers as text */
-#define SHM_PART 2                           /* /dev/shm gets this part of the sandbox's memory */
-#define OPEN_FILES 65536                     /* RLIMIT_NOFILE, when the host allows as much */
+#define SHM_PART 2   /* /dev/shm gets this part of the sandbox's memory */
+#define OPEN_FILES 65536 /* RLIMIT_NOFILE, when the host allows as much */
 
 /* Docker's default set, and ptrace: root inside may debug what it sees, and sees only itself. */
 static const int kept_capabilities[] = {

@@ -204,11 +204,11 @@ static int clear(const struct context *ctx, const struct netrules_change *change
  * judge is redirected before the rules inside let it out, and they are in place before it ends.
  */
 static int load(const struct context *ctx, const struct netrules_change *change,
-                const struct record *record, const struct net_policy *policy, struct err *err)
+                const struct record *record, bool had, const struct net_policy *policy,
+                struct err *err)
 {
     uint32_t address = egress_address(record->slot);
     bool opened = net_policy_opens_private(policy) || dns_is_private(policy);
-    bool had = record->rules[0] != '\0';
     _cleanup_buf_ struct buf text;
 
     buf_init(&text, TEXT_MAX_BYTES);
@@ -226,7 +226,7 @@ static int load(const struct context *ctx, const struct netrules_change *change,
         return -1;
     if ((had || opened) && egress_mark(ctx, record->slot, policy->gateway, opened, err) < 0)
         return -1;
-    if (had && !policy->gateway) {
+    if (had && !policy->gateway && ctx->config->gateway != NULL) {
         struct err ignored = {0};
         gateway_call(ctx, GATEWAY_CLEAR, address, change->version, change->id, -1, &ignored);
     }
@@ -247,6 +247,7 @@ static int change_rules(const struct context *ctx, const struct netrules_change 
                         struct record *record, const char *text, size_t len, struct err *err)
 {
     _cleanup_net_policy_ struct net_policy policy = {0};
+    bool had = record->rules[0] != '\0';
     char digest[RULES_DIGEST_SIZE];
 
     if (net_policy_parse(text, len, &policy, err) < 0)
@@ -265,7 +266,7 @@ static int change_rules(const struct context *ctx, const struct netrules_change 
     /* Written first: whatever happens from here on, it is known that there is something. */
     memcpy(record->rules, RULES_UNKNOWN, sizeof(RULES_UNKNOWN));
     if (record_write(ctx, change->id, record, err) < 0 ||
-        load(ctx, change, record, &policy, err) < 0)
+        load(ctx, change, record, had, &policy, err) < 0)
         return -1;
     memcpy(record->rules, digest, sizeof(record->rules));
     return egress_switch(ctx, record->slot, change->netns, true, err);
