@@ -12,7 +12,7 @@
 set -euo pipefail
 
 RUN="gcc make libc6-dev pkg-config git ca-certificates curl openssl python3 sudo procps iproute2
- nftables slirp4netns libnss-myhostname
+ nftables slirp4netns btrfs-progs libnss-myhostname
  libh2o-evloop-dev libjansson-dev libjwt-dev libgit2-dev libarchive-dev libsqlite3-dev
  libcurl4-openssl-dev libssl-dev libseccomp-dev libprotobuf-c-dev protobuf-c-compiler
  libsodium-dev zlib1g-dev"

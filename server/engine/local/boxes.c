@@ -61,6 +61,19 @@ void box_free(struct launcher *launcher, struct box *box)
     free(box);
 }
 
+void box_keep(struct launcher *launcher, struct box *box)
+{
+    slot_release(launcher, box->record.slot);
+    launcher_unwatch(launcher, &box->init);
+    launcher_unwatch(launcher, &box->control);
+    fd_close(&box->rules);
+    fd_close(&box->rules_next);
+    box->record = (struct record){.slot = SLOT_NONE, .files = true};
+    box->state = BOX_KEPT;
+    box->adopted = box->kept = false;
+    box->serial = 0;
+}
+
 void box_name(struct launcher *launcher, struct box *box, const char *id)
 {
     memcpy(box->id, id, strlen(id) + 1);
@@ -92,6 +105,19 @@ int box_watch(struct launcher *launcher, struct box *box, int pidfd, struct err 
     return launcher_watch(launcher, &box->init, pidfd, on_init_end, err);
 }
 
+/* A launcher ended in the middle of a snapshot. */
+static void thaw(struct launcher *launcher, struct box *box)
+{
+    char group[CGROUP_NAME_SIZE];
+    struct err err = {0};
+
+    slot_group(box->record.slot, group);
+    box->record.thaw = false;
+    if (launcher->ctx.cgroups->ops->freeze(launcher->ctx.cgroups, group, false, &err) < 0 ||
+        record_write(&launcher->ctx, box->id, &box->record, &err) < 0)
+        log_err(LOG_WARN, "a sandbox frozen for a snapshot does not go on", box->id, &err);
+}
+
 static void find_one(void *ctx, const char *id)
 {
     struct launcher *launcher = ctx;
@@ -108,7 +134,7 @@ static void find_one(void *ctx, const char *id)
     }
     box = box_new(launcher, record.slot);
     box->record = record;
-    box->state = BOX_ENDED;
+    box->state = record.files && !record.legacy && record.slot == SLOT_NONE ? BOX_KEPT : BOX_ENDED;
     box_name(launcher, box, id);
     if (record.pid == 0 || (pidfd = sys_pidfd_open(record.pid)) < 0)
         return;
@@ -117,6 +143,8 @@ static void find_one(void *ctx, const char *id)
         return;
     }
     box->state = BOX_RUNNING;
+    if (record.thaw)
+        thaw(launcher, box);
 }
 
 /* A control group whose slot no folder owns: a launcher was killed in the middle of something. */

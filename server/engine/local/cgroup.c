@@ -298,6 +298,29 @@ int cgroup_grant(struct cgroup_grants *grants, const char *kind, int folder, con
     return 0;
 }
 
+void cgroup_grants_add(struct cgroup_grants *grants, const char *kind, int fd)
+{
+    if (grants->count == CGROUP_GRANTS_MAX) {
+        fd_close(&fd);
+        return;
+    }
+    grants->items[grants->count].kind = kind;
+    grants->items[grants->count++].fd = fd;
+}
+
+void cgroup_grants_drop(struct cgroup_grants *grants, const char *prefix)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < grants->count; i++) {
+        if (str_starts(grants->items[i].kind, prefix))
+            fd_close(&grants->items[i].fd);
+        else
+            grants->items[kept++] = grants->items[i];
+    }
+    grants->count = kept;
+}
+
 void cgroup_grants_clear(struct cgroup_grants *grants)
 {
     while (grants->count > 0)

@@ -140,6 +140,10 @@ void cgroup_close(struct cgroup *cgroup);
 /* Open PATH below FOLDER (for FLAGS) as one more of GRANTS. */
 int cgroup_grant(struct cgroup_grants *grants, const char *kind, int folder, const char *path,
                  int flags, struct err *err);
+/* FD (owned) as one more; closed when there is no room. */
+void cgroup_grants_add(struct cgroup_grants *grants, const char *kind, int fd);
+/* Close those whose kind begins with PREFIX. */
+void cgroup_grants_drop(struct cgroup_grants *grants, const char *prefix);
 void cgroup_grants_clear(struct cgroup_grants *grants);
 /* Remove group NAME everywhere; waits for the last process to be gone. ERR_BUSY after 5 s. */
 int cgroup_remove(const struct cgroups *cgroups, const char *name, struct err *err);

@@ -20,7 +20,7 @@
 #include "server/engine/local/egress.h"
 #include "server/engine/local/local.h"
 #include "server/engine/local/remove.h"
-#include "server/engine/local/rootfs.h"
+#include "server/engine/local/rootfs_layers.h"
 #include "server/engine/local/seccomp.h"
 #include "server/engine/local/sys.h"
 #include "server/engine/local/userns.h"
@@ -123,9 +123,9 @@ static void check_overlay(struct report *report, const struct local_config *conf
         say(report, "overlay", CHECK_FAIL, parent, "the state folder must be writable for root");
         return;
     }
-    if (rootfs_idmap_works(probe, config->id_base, &err)) {
+    if (layers_idmap_works(probe, config->id_base, &err)) {
         say(report, "overlay", CHECK_OK, "with idmapped lower layers", NULL);
-    } else if (rootfs_overlay_works(probe, &err)) {
+    } else if (layers_overlay_works(probe, &err)) {
         say(report, "overlay", CHECK_WARN,
             "without idmapped lower layers: files of /usr belong to "
             "nobody in sandboxes, and sudo does not work there",
@@ -133,7 +133,7 @@ static void check_overlay(struct report *report, const struct local_config *conf
     } else {
         say_err(report, "overlay", CHECK_FAIL, &err);
     }
-    rootfs_probe_remove(parent, name);
+    layers_probe_remove(parent, name);
 }
 
 static void check_cgroups(struct report *report)

@@ -13,20 +13,22 @@
 #include "server/engine/local/cgroup.h"
 #include "server/engine/local/local.h"
 #include "server/engine/local/seccomp.h"
+#include "server/engine/local/storage.h"
 #include "server/engine/local/sys.h"
 
 #define SLOT_NONE UINT32_MAX
 
 struct context {
     const struct local_config *config; /* copied strings */
-    char *sandboxes_path;              /* <state>/sandboxes: mode 0700, so that no user of the host
-                                          can run a set-user-ID file that a sandbox made */
-    char *records_path;                /* <run>/sandboxes */
-    char *stage_path;                  /* <run>/stage: an empty folder to mount on */
-    char *base_layer;                  /* <state>/layers/base-<digest> */
-    char instance[9];                  /* tells this state folder's control groups from others */
+    struct storage storage;
+    char *sandboxes_path; /* its sandboxes: mode 0700, so that no user of the host can
+                                          run a set-user-ID file that a sandbox made */
+    char *records_path;   /* <run>/sandboxes */
+    char *stage_path;     /* <run>/stage: an empty folder to mount on */
+    char *base_layer;     /* <state>/layers/base-<digest> */
+    char instance[9];     /* tells this state folder's control groups from others */
     char boot_id[BOOT_ID_SIZE];
-    int sandboxes_dir;
+    int legacy_dir; /* <state>/sandboxes: of versions without storage.h, host ids in it; or -1 */
     int records_dir;
     int logs_dir;   /* <run>/logs: logpipe.h */
     char *volumes_path; /* volume_store.h */
@@ -37,6 +39,8 @@ struct context {
     struct seccomp_program *seccomp;
     int router_netns; /* egress.c: the shared router's, -1 while there is none */
 };
+
+#define DISK_BYTES(mb) ((uint64_t)(mb) << 20)
 
 /* Host id of root in SLOT. */
 static inline uint32_t slot_root_id(const struct context *ctx, uint32_t slot)

@@ -17,21 +17,25 @@
 
 #include "server/base/fd.h"
 #include "server/base/sig.h"
+#include "server/base/str.h"
 #include "server/engine/local/egress.h"
 #include "server/engine/local/launcher_proto.h"
 #include "server/engine/local/record.h"
 #include "server/engine/local/rootfs.h"
 #include "server/engine/local/rootfs_base.h"
+#include "server/engine/local/rootfs_layers.h"
 #include "server/engine/local/volume_mount.h"
+#include "server/model/limits.h"
 
 #define ENVD_NICE (-20) /* it answers when thousands of processes want to run */
-#define FD_LISTEN 3 /* envd's descriptors, named in its arguments */
+#define FD_LISTEN 3     /* envd's descriptors, named in its arguments */
 #define FD_CONFIG 4
-#define FD_GROUPS 5  /* and the following: files of its control groups */
-#define FD_SAFE 64   /* above all of them */
+#define FD_GROUPS 5                          /* and the following: files of its control groups */
+#define FD_SAFE 64                           /* above all of them */
 #define GROUPS_SIZE (CGROUP_GRANTS_MAX * 32) /* their kinds and numbers as text */
-#define SHM_PART 2   /* /dev/shm gets this part of the sandbox's memory */
-#define OPEN_FILES 65536 /* RLIMIT_NOFILE, when the host allows as much */
+#define GRANT_DISK_PREFIX "disk-"            /* envd/groups.h */
+#define SHM_PART 2                           /* /dev/shm gets this part of the sandbox's memory */
+#define OPEN_FILES 65536                     /* RLIMIT_NOFILE, when the host allows as much */
 
 /* Docker's default set, and ptrace: root inside may debug what it sees, and sees only itself. */
 static const int kept_capabilities[] = {
@@ -59,13 +63,15 @@ static int compare_fds(const void *a, const void *b)
  */
 static void close_others(const struct first_plan *plan)
 {
-    int keep[CGROUP_HIERARCHIES + CGROUP_GRANTS_MAX + 8], count = 0, from = 3;
+    int keep[CGROUP_HIERARCHIES + CGROUP_GRANTS_MAX + 10], count = 0, from = 3;
 
     for (size_t i = 0; i < CGROUP_HIERARCHIES; i++)
         keep[count++] = plan->cgroup.fds[i];
     for (size_t i = 0; i < plan->grants.count; i++)
         keep[count++] = plan->grants.items[i].fd;
-    keep[count++] = plan->ctx->sandboxes_dir;
+    keep[count++] = plan->ctx->storage.top;
+    keep[count++] = plan->ctx->storage.sandboxes;
+    keep[count++] = plan->ctx->storage.snapshots;
     keep[count++] = plan->ctx->records_dir;
     keep[count++] = plan->userns;
     keep[count++] = plan->listener;
@@ -96,11 +102,24 @@ static int wait_gate(int gate, struct err *err)
     return 0;
 }
 
-static int build(struct first_plan *plan, struct err *err)
+/* What envd tells about the disk: figures of FOLDER's tree, instead of those it has. */
+static void grant_gauge(struct first_plan *plan, const char *folder)
+{
+    struct storage_gauge gauge = STORAGE_GAUGE_NONE;
+
+    cgroup_grants_drop(&plan->grants, GRANT_DISK_PREFIX);
+    if (storage_gauge_open(&plan->ctx->storage, plan->ctx->storage.sandboxes, folder, &gauge) < 0)
+        return;
+    cgroup_grants_add(&plan->grants, GRANT_DISK_PREFIX "used", gauge.used);
+    cgroup_grants_add(&plan->grants, GRANT_DISK_PREFIX "used", gauge.reserved);
+    cgroup_grants_add(&plan->grants, GRANT_DISK_PREFIX "limit", gauge.limit);
+}
+
+static struct rootfs_plan rootfs_of(const struct first_plan *plan, const char *folder)
 {
     const struct context *ctx = plan->ctx;
-    _cleanup_free_ char *folder = mem_asprintf("%s/%s", ctx->sandboxes_path, plan->folder);
-    struct rootfs_plan rootfs = {
+
+    return (struct rootfs_plan){
         .layer = ctx->base_layer,
         .folder = folder,
         .stage = ctx->stage_path,
@@ -108,10 +127,20 @@ static int build(struct first_plan *plan, struct err *err)
         .userns = plan->userns,
         .idmap = ctx->idmap,
     };
+}
+
+static int build(struct first_plan *plan, struct err *err)
+{
+    const struct context *ctx = plan->ctx;
+    _cleanup_free_ char *folder = mem_asprintf("%s/%s", ctx->sandboxes_path, plan->folder);
+    struct rootfs_plan rootfs = rootfs_of(plan, folder);
 
     if (sethostname(BASE_HOSTNAME, strlen(BASE_HOSTNAME)) < 0)
         return err_sys(err, errno, "cannot set the sandbox's host name");
-    return rootfs_enter(&rootfs, err) < 0 ? -1 : wait_gate(plan->gate, err);
+    if (rootfs_build(&rootfs, err) < 0)
+        return -1;
+    grant_gauge(plan, plan->folder);
+    return wait_gate(plan->gate, err);
 }
 
 /* The next order. Ends the process when the launcher has gone. */
@@ -123,6 +152,60 @@ static void wait_order(int control, struct first_order *order, int *config)
     if (n != (ssize_t)sizeof(*order) || count != 1)
         _exit(0);
     *config = fds[0];
+}
+
+/* Another tree than the spare's own: a copy of a snapshot, or what an earlier run left. */
+static int change_tree(struct first_plan *plan, const struct first_order *order, struct err *err)
+{
+    const struct context *ctx = plan->ctx;
+    const struct storage *storage = &ctx->storage;
+    char folder[SANDBOX_ID_SIZE + sizeof(SPARE_COPY_SUFFIX)];
+
+    snprintf(folder, sizeof(folder), "%s", order->id);
+    if (!order->kept) {
+        snprintf(folder, sizeof(folder), "%s" SPARE_COPY_SUFFIX, plan->folder);
+        if (storage_tree_copy(storage, storage->snapshots, order->snapshot_id, storage->sandboxes,
+                              folder, false, err) < 0)
+            return -1;
+    }
+    _cleanup_free_ char *path = mem_asprintf("%s/%s", ctx->sandboxes_path, folder);
+    struct rootfs_plan rootfs = rootfs_of(plan, path);
+    if (layers_renew(path, err) < 0 || rootfs_change(&rootfs, err) < 0)
+        return -1;
+    if (storage_tree_limit(storage, storage->sandboxes, folder, DISK_BYTES(order->disk_mb), err) <
+        0)
+        return -1;
+    grant_gauge(plan, folder);
+    /* Its folder is what is to be named; the spare's own tree goes when its mounts have gone. */
+    str_copy(plan->aside, sizeof(plan->aside), plan->folder, strlen(plan->folder));
+    str_copy(plan->folder, sizeof(plan->folder), folder, strlen(folder));
+    return 0;
+}
+
+static int take_tree(struct first_plan *plan, const struct first_order *order, struct err *err)
+{
+    const struct storage *storage = &plan->ctx->storage;
+    struct err ignored = {0};
+
+    if (order->kept || order->snapshot_id[0] != '\0') {
+        if (change_tree(plan, order, err) < 0)
+            return err_wrap(err, "files of %s", order->id);
+    } else if (order->disk_mb != SANDBOX_DISK_DEFAULT_MB &&
+               storage_tree_limit(storage, storage->sandboxes, plan->folder,
+                                  DISK_BYTES(order->disk_mb), err) < 0) {
+        return -1;
+    }
+    if (rootfs_pivot(err) < 0)
+        return -1;
+    /* What lies there is memory: filled up, it must leave some. */
+    if (rootfs_shm_size(cgroup_guest_bytes(&order->limits) / SHM_PART, err) < 0)
+        return -1;
+    if (plan->aside[0] != '\0') /* a failure shows again when the slot is given back */
+        storage_tree_remove(storage, storage->sandboxes, plan->aside, &ignored);
+    if (!order->kept && renameat2(storage->sandboxes, plan->folder, storage->sandboxes, order->id,
+                                  RENAME_NOREPLACE) < 0)
+        return err_sys(err, errno, "cannot name the folder of %s", order->id);
+    return 0;
 }
 
 /* What the sandbox is called and may use. After it, a crash leaves a sandbox that can be found. */
@@ -139,8 +222,7 @@ static int take_identity(struct first_plan *plan, const struct first_order *orde
 
     if (ctx->cgroups->ops->limit(&plan->cgroup, &order->limits, err) < 0)
         return err_wrap(err, "limits of %s", order->id);
-    /* What lies there is memory: filled up, it must leave some. */
-    if (rootfs_shm_size(cgroup_guest_bytes(&order->limits) / SHM_PART, err) < 0)
+    if (take_tree(plan, order, err) < 0)
         return -1;
     /* Not before: mounted with nsdelegate, nobody sets limits of his own namespace's root. */
     if (unshare(CLONE_NEWCGROUP) < 0)
@@ -151,9 +233,6 @@ static int take_identity(struct first_plan *plan, const struct first_order *orde
         *err = network;
         return err_wrap(err, "network of %s", order->id);
     }
-    if (renameat2(ctx->sandboxes_dir, plan->folder, ctx->sandboxes_dir, order->id,
-                  RENAME_NOREPLACE) < 0)
-        return err_sys(err, errno, "cannot name the folder of %s", order->id);
     return record_write(ctx, order->id, &record, err);
 }
 

@@ -21,6 +21,9 @@
 struct first_order {
     char id[SANDBOX_ID_SIZE];
     struct cgroup_limits limits;
+    char snapshot_id[SANDBOX_ID_SIZE]; /* its tree begins as a copy of it; or "" */
+    bool kept;                         /* ID has a tree, of an earlier run */
+    uint32_t disk_mb;
     pid_t pid; /* its own, as the host sees it */
     uint64_t start_ticks;
     bool internet;
@@ -36,7 +39,8 @@ struct first_report {
 struct first_plan {
     const struct context *ctx;
     uint32_t slot;
-    char folder[SANDBOX_ID_SIZE]; /* "spare-<slot>" */
+    char folder[SANDBOX_ID_SIZE]; /* "spare-<slot>", until the order changes it */
+    char aside[SANDBOX_ID_SIZE];  /* the spare's own, when the order brought another */
     struct cgroup cgroup;
     struct cgroup_grants grants;
     int userns;

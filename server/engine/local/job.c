@@ -1,19 +1,29 @@
 /* Forked helpers: whatever takes longer than a few system calls. */
 #include <errno.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "server/base/fd.h"
 #include "server/base/log.h"
+#include "server/base/str.h"
 #include "server/engine/local/egress.h"
+#include "server/engine/local/keep.h"
 #include "server/engine/local/launcher.h"
 
 /* Child → launcher, for JOB_BUILD with the pidfd and the control socket. */
 struct job_report {
-    struct err err; /* code ERR_NONE: done */
+    struct err err;      /* code ERR_NONE: done */
+    uint64_t size_bytes; /* JOB_SNAPSHOT */
     struct spare spare;
     struct record record; /* JOB_NETWORK */
     bool reported;        /* false: it ended early */
+};
+
+/* What a helper works with. */
+struct helper {
+    const struct launcher *launcher;
+    const struct job *job;
 };
 
 /* A create that failed half way: its folder has one of two names. */
@@ -22,16 +32,31 @@ static int run_discard(const struct context *ctx, const struct box *box, struct 
     char folder[SANDBOX_ID_SIZE];
 
     spawn_folder(box->record.slot, folder);
+    if (box->kept && record_remove(ctx, box->id, err) < 0)
+        return -1;
     if (spawn_destroy(ctx, folder, &box->record, box->init.fd, err) < 0)
         return -1;
-    return spawn_destroy(ctx, box->id, &box->record, box->init.fd, err);
+    return box->kept ? 0 : spawn_destroy(ctx, box->id, &box->record, box->init.fd, err);
+}
+
+/* Goes to the server without a way through the launcher: packets are whole. */
+static void send_snapshot(void *ctx, const char *snapshot_id, uint64_t size_bytes)
+{
+    const struct helper *helper = ctx;
+    struct launcher_reply reply;
+
+    reply_init(&reply, helper->job->serial, NULL);
+    reply.event = LAUNCHER_ITEM;
+    reply.size_bytes = size_bytes;
+    if (str_copy(reply.id, sizeof(reply.id), snapshot_id, strlen(snapshot_id)) == 0)
+        packet_send(helper->launcher->server.fd, &reply, sizeof(reply), NULL, 0, 0);
 }
 
 static int run(const struct launcher *launcher, const struct job *job, struct job_report *report)
 {
     const struct context *ctx = &launcher->ctx;
+    struct helper helper = {.launcher = launcher, .job = job};
     struct err *err = &report->err;
-    char group[CGROUP_NAME_SIZE];
 
     switch (job->kind) {
     case JOB_BUILD:
@@ -41,9 +66,19 @@ static int run(const struct launcher *launcher, const struct job *job, struct jo
     case JOB_DISCARD:
         return run_discard(ctx, job->box, err);
     case JOB_FREEZE:
+        return keep_freeze(ctx, job->box->id, &job->box->record, err);
     case JOB_THAW:
-        slot_group(job->box->record.slot, group);
-        return ctx->cgroups->ops->freeze(ctx->cgroups, group, job->kind == JOB_FREEZE, err);
+        return keep_thaw(ctx, job->box->id, &job->box->record, err);
+    case JOB_STOP:
+        return keep_stop(ctx, job->box->id, &job->box->record, job->box->init.fd, err);
+    case JOB_SNAPSHOT:
+        return keep_snapshot(ctx, job->box->id, &job->box->record, job->box->state == BOX_RUNNING,
+                             job->snapshot_id, &report->size_bytes, err);
+    case JOB_SNAPSHOT_DELETE:
+        return keep_snapshot_delete(ctx, job->snapshot_id, err);
+    case JOB_SNAPSHOT_LIST:
+        keep_snapshots(ctx, send_snapshot, &helper);
+        return 0;
     case JOB_NETWORK:
         return network_run(launcher, job, &report->record, err);
     case JOB_GATEWAY:
@@ -77,6 +112,36 @@ __attribute__((noreturn)) static void child_run(const struct launcher *launcher,
     _exit(0);
 }
 
+/* Processes of a sandbox are gone (or not: FAILURE). A START may wait for that. */
+static void stop_end(struct launcher *launcher, struct job *job, const struct err *failure)
+{
+    struct box *box = job->box;
+    struct waiting *start = steal_ptr(&job->start);
+
+    if (failure == NULL)
+        box_keep(launcher, box);
+    else
+        box->state = box->init.fd >= 0 ? BOX_RUNNING : BOX_ENDED;
+    if (start == NULL)
+        return;
+    if (failure == NULL) {
+        pool_queue(launcher, start);
+        return;
+    }
+    launcher_answer(launcher, start->request.serial, NULL, -1, failure);
+    waiting_free(start);
+}
+
+static void answer(struct launcher *launcher, uint64_t serial, uint64_t size_bytes,
+                   const struct err *failure)
+{
+    struct launcher_reply reply;
+
+    reply_init(&reply, serial, failure);
+    reply.size_bytes = size_bytes;
+    launcher_send(launcher, &reply, -1);
+}
+
 /* What a finished job means. JOB is freed by the caller. */
 static void job_end(struct launcher *launcher, struct job *job, const struct job_report *report,
                     const struct err *failure)
@@ -101,9 +166,17 @@ static void job_end(struct launcher *launcher, struct job *job, const struct job
             log_err(LOG_WARN, "a failed sandbox was not removed", box->id, failure);
         if (failure != NULL)
             box->state = BOX_ENDED;
+        else if (box->kept)
+            box_keep(launcher, box);
         else
             box_free(launcher, box);
         failure = job->err.code != ERR_NONE ? &job->err : NULL; /* NULL: one spare too many */
+        break;
+    case JOB_STOP:
+        stop_end(launcher, job, failure);
+        break;
+    case JOB_SNAPSHOT:
+        box->busy = false;
         break;
     case JOB_NETWORK:
         network_end(launcher, box, report->reported ? &report->record : NULL, failure == NULL);
@@ -111,15 +184,19 @@ static void job_end(struct launcher *launcher, struct job *job, const struct job
         break;
     case JOB_FREEZE:
     case JOB_THAW:
+        if (failure == NULL)
+            box->record.frozen = job->kind == JOB_FREEZE;
         box->busy = false;
         break;
     case JOB_GATEWAY:
     case JOB_RULES:
+    case JOB_SNAPSHOT_DELETE:
+    case JOB_SNAPSHOT_LIST:
         break;
     }
     launcher->jobs--;
     if (job->serial != 0)
-        launcher_answer(launcher, job->serial, NULL, -1, failure);
+        answer(launcher, job->serial, report->size_bytes, failure);
     else if (failure != NULL)
         log_err(LOG_WARN, "a task of the launcher failed", NULL, failure);
 }

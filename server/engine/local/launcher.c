@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/file.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -23,8 +24,8 @@
 #include "server/base/log.h"
 #include "server/base/time.h"
 #include "server/engine/local/id_range.h"
-#include "server/engine/local/rootfs.h"
 #include "server/engine/local/rootfs_base.h"
+#include "server/engine/local/rootfs_layers.h"
 #include "server/engine/local/volume_store.h"
 
 #define LOCK_WAIT_MS 10000
@@ -139,15 +140,30 @@ static int make_folders(struct launcher *launcher, struct err *err)
     if (dir_make(launcher->config.state_dir, 0755, err) < 0 ||
         dir_make(launcher->config.run_dir, 0755, err) < 0 || take_lock(launcher, err) < 0)
         return -1;
-    ctx->sandboxes_path = mem_asprintf("%s/sandboxes", launcher->config.state_dir);
     ctx->records_path = mem_asprintf("%s/sandboxes", launcher->config.run_dir);
     ctx->stage_path = mem_asprintf("%s/stage", launcher->config.run_dir);
-    if (open_folder(ctx->sandboxes_path, &ctx->sandboxes_dir, err) < 0 ||
-        open_folder(ctx->records_path, &ctx->records_dir, err) < 0 ||
+    if (open_folder(ctx->records_path, &ctx->records_dir, err) < 0 ||
         open_folder(logs, &ctx->logs_dir, err) < 0 || dir_make(ctx->stage_path, 0700, err) < 0)
         return -1;
     hash_sha256_hex(launcher->config.state_dir, strlen(launcher->config.state_dir), hex);
     memcpy(ctx->instance, hex, sizeof(ctx->instance) - 1);
+    return 0;
+}
+
+/* Files, with those of a version that kept them elsewhere. */
+static int open_storage(struct launcher *launcher, struct err *err)
+{
+    struct context *ctx = &launcher->ctx;
+    _cleanup_free_ char *legacy = mem_asprintf("%s/sandboxes", launcher->config.state_dir);
+
+    /* Mounts of the storage are this process's and its children's. */
+    if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
+        return err_sys(err, errno, "cannot create the launcher's mount namespace");
+    if (storage_open(&launcher->config, &ctx->storage, err) < 0)
+        return -1;
+    ctx->sandboxes_path = mem_asprintf("%s/sandboxes", ctx->storage.path);
+    rmdir(legacy); /* empty: nothing of that version is left */
+    ctx->legacy_dir = open(legacy, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     return 0;
 }
 
@@ -182,15 +198,16 @@ static void claim_ids(const struct launcher *launcher)
 /* Try idmapped layers once, in the state folder itself: it depends on its file system. */
 static void try_idmap(struct launcher *launcher)
 {
-    _cleanup_free_ char *probe = mem_asprintf("%s/" PROBE_FOLDER, launcher->config.state_dir);
+    _cleanup_free_ char *probe = mem_asprintf("%s/" PROBE_FOLDER, launcher->ctx.storage.path);
     struct err err = {0};
 
     if (mkdir(probe, 0700) == 0 || errno == EEXIST)
-        launcher->ctx.idmap = rootfs_idmap_works(probe, launcher->config.id_base, &err);
+        launcher->ctx.idmap = layers_idmap_works(probe, launcher->config.id_base, &err);
     if (!launcher->ctx.idmap)
-        log_err(LOG_WARN, "owners of files cannot be shifted: sudo will not work in sandboxes",
+        log_err(LOG_WARN,
+                "owners of files cannot be shifted: no sudo in sandboxes, no snapshots of them",
                 NULL, &err);
-    rootfs_probe_remove(launcher->config.state_dir, PROBE_FOLDER);
+    layers_probe_remove(launcher->ctx.storage.path, PROBE_FOLDER);
 }
 
 static int set_up(struct launcher *launcher, struct err *err)
@@ -199,7 +216,8 @@ static int set_up(struct launcher *launcher, struct err *err)
     _cleanup_free_ char *layers = mem_asprintf("%s/layers", launcher->config.state_dir);
     struct stat st;
 
-    if (make_folders(launcher, err) < 0 || volume_store_open(ctx, err) < 0 ||
+    if (make_folders(launcher, err) < 0 || open_storage(launcher, err) < 0 ||
+        volume_store_open(ctx, err) < 0 ||
         count_slots(launcher, err) < 0 || sys_boot_id(ctx->boot_id, err) < 0)
         return -1;
     if (stat(launcher->config.envd_path, &st) < 0)
@@ -336,10 +354,14 @@ __attribute__((noreturn)) static void launcher_run(const struct local_config *co
         .id_base = config->id_base,
         .gateway = config->gateway,
         .gateway_ctx = config->gateway_ctx,
+        .storage_plain = config->storage_plain,
+        .storage_mb = config->storage_mb,
+        .storage_reserve_mb = config->storage_reserve_mb,
     };
     launcher->ctx.config = &launcher->config;
     launcher->ctx.volumes_dir = -1;
-    launcher->ctx.sandboxes_dir = launcher->ctx.records_dir = -1;
+    launcher->ctx.storage = (struct storage)STORAGE_NONE;
+    launcher->ctx.legacy_dir = launcher->ctx.records_dir = -1;
     launcher->ctx.logs_dir = -1;
     launcher->ctx.host_netns = launcher->ctx.router_netns = -1;
     launcher->server.fd = launcher->children.fd = launcher->addresses.fd = -1;

@@ -43,6 +43,7 @@ enum box_state {
     BOX_ORDERED, /* becoming envd for the CREATE `serial` */
     BOX_RUNNING,
     BOX_ENDED,  /* its first process is gone, the rest is not; or found like that at start */
+    BOX_KEPT,   /* a tree and nothing else: it may be started again */
     BOX_ENDING, /* a job removes it */
 };
 
@@ -53,6 +54,7 @@ struct box {
     int rules;              /* memfd of the network rules in force; -1: none, or not known */
     int rules_next;         /* JOB_NETWORK: what it makes of them */
     uint64_t rules_version; /* gateway.h */
+    bool kept;              /* its tree is older than this run: a failed start keeps it */
     bool busy;              /* a job other than destroy works on it */
     bool adopted;           /* the server knows it: its end is told */
     uint64_t serial;        /* BOX_ORDERED: the request to answer */
@@ -62,7 +64,7 @@ struct box {
     struct box *next_spare;
 };
 
-/* A CREATE without a spare yet. */
+/* A CREATE or START without a spare yet. */
 struct waiting {
     struct launcher_request request;
     int config;
@@ -77,7 +79,11 @@ enum job_kind {
     JOB_THAW,
     JOB_NETWORK,
     JOB_GATEWAY,
-    JOB_RULES
+    JOB_RULES,
+    JOB_STOP,
+    JOB_SNAPSHOT,
+    JOB_SNAPSHOT_DELETE,
+    JOB_SNAPSHOT_LIST
 };
 
 /* A forked helper. */
@@ -85,10 +91,12 @@ struct job {
     struct source source; /* its report, then its end */
     enum job_kind kind;
     uint32_t slot;   /* JOB_BUILD */
-    struct box *box; /* the others; NULL for JOB_RULES, JOB_GATEWAY */
+    struct box *box; /* the others; NULL for JOB_RULES, JOB_GATEWAY and snapshots' own */
     bool on;         /* JOB_NETWORK */
-    uint64_t serial; /* the request to answer; 0: nobody asked */
-    struct err err;  /* what went wrong; JOB_DISCARD: why it was begun */
+    char snapshot_id[SANDBOX_ID_SIZE];
+    struct waiting *start; /* JOB_STOP: a START that waits for it, owned */
+    uint64_t serial;       /* the request to answer; 0: nobody asked */
+    struct err err;        /* what went wrong; JOB_DISCARD: why it was begun */
     bool reported;
 };
 
@@ -146,6 +154,8 @@ void boxes_find(struct launcher *launcher);
 struct box *box_new(struct launcher *launcher, uint32_t slot);
 /* Off the list and the map, slot free again, descriptors closed. */
 void box_free(struct launcher *launcher, struct box *box);
+/* BOX has only its tree left: its slot is free. */
+void box_keep(struct launcher *launcher, struct box *box);
 /* Give BOX its id and put it in the map. */
 void box_name(struct launcher *launcher, struct box *box, const char *id);
 /* Watch the first process by PIDFD (owned). */
@@ -158,6 +168,10 @@ void slot_release(struct launcher *launcher, uint32_t slot);
 /* Queue REQUEST with its descriptor CONFIG (owned) and serve it when there is a spare. */
 int pool_create(struct launcher *launcher, const struct launcher_request *request, int config,
                 struct err *err);
+/* The same, for a request that was put aside (owned). Never refused: it was accepted before. */
+void pool_queue(struct launcher *launcher, struct waiting *waiting);
+/* Forget a request that is not queued. */
+void waiting_free(struct waiting *waiting);
 /* Give spares to creates that wait, and begin as many builds as are needed. */
 void pool_run(struct launcher *launcher);
 /* How long the loop may sleep, in ms, until the pool has something to do; -1: for ever. */

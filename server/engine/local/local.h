@@ -18,6 +18,10 @@ struct local_config {
     uint32_t warm_min, warm_max, warm_idle_s;
     gateway_fn gateway;      /* the egress gateway; NULL: none, rules that need it are refused */
     const void *gateway_ctx; /* constant; children inherit it by fork */
+    /* Where files lie (storage.h); 0: derived from the file system of the state. */
+    bool storage_plain;          /* plain folders, even where more is possible */
+    uint64_t storage_mb;         /* size of the image */
+    uint64_t storage_reserve_mb; /* kept free on the file system of the state */
 };
 
 /*

@@ -81,6 +81,8 @@ static void order(struct launcher *launcher, struct box *box, struct waiting *wa
         .limits = {.cpu_count = request->cpu_count,
                    .memory_mb = request->memory_mb,
                    .pids_max = request->pids_max},
+        .kept = request->op == LAUNCHER_START,
+        .disk_mb = request->disk_mb,
         .pid = box->record.pid,
         .start_ticks = box->record.start_ticks,
         .internet = request->internet != 0,
@@ -89,10 +91,15 @@ static void order(struct launcher *launcher, struct box *box, struct waiting *wa
     struct err err = {0};
 
     memcpy(message.id, request->id, sizeof(message.id));
+    memcpy(message.snapshot_id, request->snapshot_id, sizeof(message.snapshot_id));
     box->state = BOX_ORDERED;
     box->serial = request->serial;
     box->adopted = true;
     box->record.internet = message.internet;
+    box->record.files = true;
+    box->kept = message.kept;
+    if (message.kept) /* BOX takes the place of what stood for its tree */
+        box_free(launcher, map_get(&launcher->by_id, request->id));
     box_name(launcher, box, request->id);
     if (packet_send(box->control.fd, &message, sizeof(message), &waiting->config, 1, MSG_DONTWAIT) <
         0) {
@@ -116,7 +123,7 @@ static struct waiting *waiting_pop(struct launcher *launcher)
     return waiting;
 }
 
-static void waiting_free(struct waiting *waiting)
+void waiting_free(struct waiting *waiting)
 {
     fd_close(&waiting->config);
     free(waiting);
@@ -263,13 +270,18 @@ int pool_create(struct launcher *launcher, const struct launcher_request *reques
     waiting = mem_zalloc(sizeof(*waiting));
     waiting->request = *request;
     waiting->config = config;
+    pool_queue(launcher, waiting);
+    return 0;
+}
+
+void pool_queue(struct launcher *launcher, struct waiting *waiting)
+{
     *launcher->waiting_tail = waiting;
     launcher->waiting_tail = &waiting->next;
     launcher->waiting_count++;
     map_put(&launcher->waiting_ids, waiting->request.id, waiting);
     demand_note(&launcher->demand, time_mono_ms());
     pool_run(launcher);
-    return 0;
 }
 
 void pool_drain(struct launcher *launcher)

@@ -26,6 +26,10 @@ int record_write(const struct context *ctx, const char *id, const struct record 
     json_put_i64(json, "slot", record->slot);
     json_put_bool(json, "internet", record->internet);
     json_put_str(json, "rules", record->rules);
+    if (record->frozen)
+        json_put_bool(json, "frozen", true);
+    if (record->thaw)
+        json_put_bool(json, "thaw", true);
     json_put_str(json, "boot", ctx->boot_id);
     text = json_text(json);
     fd = openat(ctx->records_dir, id, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -40,42 +44,81 @@ int record_parse(const char *text, size_t len, const char *boot_id, struct recor
     _cleanup_json_ json_t *json = json_parse_object(text, len, err);
     int64_t pid = 0, slot = -1, start = -1;
     const char *boot = "", *rules = "";
-    bool internet = false;
+    bool internet = false, thaw = false, frozen = false;
 
     if (json == NULL || json_get_i64(json, "pid", 2, INT32_MAX, &pid, err) < 0 ||
         json_get_i64(json, "startTicks", 0, INT64_MAX, &start, err) < 0 ||
         json_get_i64(json, "slot", 0, SLOT_MAX, &slot, err) < 0 ||
         json_get_bool(json, "internet", &internet, err) < 0 ||
-        json_get_str(json, "rules", &rules, err) < 0 || json_get_str(json, "boot", &boot, err) < 0)
+        json_get_bool(json, "thaw", &thaw, err) < 0 ||
+        json_get_bool(json, "frozen", &frozen, err) < 0 ||
+        json_get_str(json, "rules", &rules, err) < 0 ||
+        json_get_str(json, "boot", &boot, err) < 0)
         return -1;
     if (pid == 0 || slot < 0 || start < 0 ||
         str_copy(out->rules, sizeof(out->rules), rules, strlen(rules)) < 0)
         return err_set(err, ERR_INVALID, "a sandbox's record is incomplete");
-    out->slot = (uint32_t)slot;
-    out->pid = str_eq(boot, boot_id) ? (pid_t)pid : 0;
+    bool now = str_eq(boot, boot_id);
+    out->slot = now ? (uint32_t)slot : SLOT_NONE;
+    out->pid = now ? (pid_t)pid : 0;
     out->start_ticks = (uint64_t)start;
     out->internet = internet;
+    out->thaw = thaw;
+    out->frozen = frozen;
     return 0;
 }
 
-/* The slot that owns ID's folder. Returns 0, 1 when there is no folder, or -1. */
-static int slot_of_folder(const struct context *ctx, const char *id, uint32_t *slot,
-                          struct err *err)
+/* The slot that owns ID's folder of an earlier version. Returns 0, 1 when there is none, or -1. */
+static int legacy_slot(const struct context *ctx, const char *id, uint32_t *slot, struct err *err)
 {
     _cleanup_free_ char *path = mem_asprintf("%s/root", id);
     struct stat st;
 
-    if (fstatat(ctx->sandboxes_dir, path, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+    if (ctx->legacy_dir < 0)
+        return 1;
+    if (fstatat(ctx->legacy_dir, path, &st, AT_SYMLINK_NOFOLLOW) == 0) {
         uint32_t base = ctx->config->id_base;
         if (st.st_uid >= base && (st.st_uid - base) % 65536u == 0)
             *slot = (st.st_uid - base) / 65536u;
         return 0;
     }
-    if (errno == ENOENT && fstatat(ctx->sandboxes_dir, id, &st, AT_SYMLINK_NOFOLLOW) == 0)
+    if (errno == ENOENT && fstatat(ctx->legacy_dir, id, &st, AT_SYMLINK_NOFOLLOW) == 0)
         return 0; /* nothing in it yet, so no slot was in use */
     if (errno == ENOENT)
         return 1;
-    return err_sys(err, errno, "cannot look at %s/%s", ctx->sandboxes_path, id);
+    return err_sys(err, errno, "cannot look at %s in the state folder", id);
+}
+
+/* "spare-7": 7. A copy in the making, "spare-7c", is nobody's. */
+static uint32_t spare_slot(const char *id)
+{
+    struct err ignored = {0};
+    uint64_t slot;
+
+    if (!str_starts(id, SPARE_PREFIX) ||
+        str_to_u64(id + strlen(SPARE_PREFIX), strlen(id + strlen(SPARE_PREFIX)), 0, SLOT_MAX,
+                   "slot", &slot, &ignored) < 0)
+        return SLOT_NONE;
+    return (uint32_t)slot;
+}
+
+/* Where its files are. */
+static int find_files(const struct context *ctx, const char *id, struct record *record,
+                      struct err *err)
+{
+    struct stat st;
+    int legacy;
+
+    if (fstatat(ctx->storage.sandboxes, id, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+        record->files = true;
+        record->slot = spare_slot(id);
+        return 0;
+    }
+    if (errno != ENOENT)
+        return err_sys(err, errno, "cannot look at %s/%s", ctx->sandboxes_path, id);
+    legacy = legacy_slot(ctx, id, &record->slot, err);
+    record->files = record->legacy = legacy == 0;
+    return legacy < 0 ? -1 : 0;
 }
 
 int record_read(const struct context *ctx, const char *id, struct record *out, struct err *err)
@@ -85,13 +128,12 @@ int record_read(const struct context *ctx, const char *id, struct record *out, s
     struct err ignored = {0};
     uint64_t start;
     size_t len;
-    int folder = slot_of_folder(ctx, id, &record.slot, err);
     int rc;
 
-    if (folder < 0)
+    if (find_files(ctx, id, &record, err) < 0)
         return -1;
     rc = file_read(ctx->records_dir, id, RECORD_MAX_BYTES, &text, &len, &ignored);
-    if (rc < 0 && folder > 0)
+    if (rc < 0 && !record.files)
         return err_set(err, ERR_NOT_FOUND, "sandbox %s does not exist", id);
     if (rc == 0)
         record_parse(text, len, ctx->boot_id, &record, &ignored); /* torn: as if there were none */
@@ -128,6 +170,8 @@ static void each_in(int dirfd, void (*fn)(void *ctx, const char *id), void *fn_c
 
 void record_each(const struct context *ctx, void (*fn)(void *ctx, const char *id), void *fn_ctx)
 {
-    each_in(ctx->sandboxes_dir, fn, fn_ctx);
+    each_in(ctx->storage.sandboxes, fn, fn_ctx);
+    if (ctx->legacy_dir >= 0)
+        each_in(ctx->legacy_dir, fn, fn_ctx);
     each_in(ctx->records_dir, fn, fn_ctx);
 }

@@ -1,10 +1,11 @@
 /*
  * server/engine/local/record.h - what is on disk about a sandbox, and finding it again.
  *
- * <state>/sandboxes/<id>/ is made first and removed last; the owner of its "root" is the slot.
- * <run>/sandboxes/<id> (JSON) names the first process. Only root may write either, so the launcher
- * believes them and nothing the server says. Launcher and its children only; blocking, no fsync:
- * after a crash of the machine no process is left to find.
+ * Its tree in the storage has its id as a name, is made first and removed last.
+ * <run>/sandboxes/<id> (JSON) names the first process and the slot, while there are any. Only root
+ * may write either, so the launcher believes them and nothing the server says. Launcher and its
+ * children only; blocking, no fsync: after a crash of the machine no process is left to find.
+ * Of a version before storage.h: <state>/sandboxes/<id>/, whose "root" belongs to the slot's ids.
  */
 #ifndef SANDPIT_ENGINE_LOCAL_RECORD_H
 #define SANDPIT_ENGINE_LOCAL_RECORD_H
@@ -17,6 +18,7 @@
 
 /* Folders of sandboxes that have no id yet: not among the characters of ids. */
 #define SPARE_PREFIX "spare-"
+#define SPARE_COPY_SUFFIX "c" /* a copy of a snapshot, until its sandbox has a name */
 
 #define RULES_DIGEST_SIZE 33 /* 128 bits of SHA-256 in hex, with the NUL */
 #define RULES_UNKNOWN "?"    /* instead of a digest: something is in force, and not known what */
@@ -27,13 +29,17 @@ struct record {
     uint32_t slot;                 /* SLOT_NONE: unknown */
     bool internet;                 /* egress is on */
     char rules[RULES_DIGEST_SIZE]; /* digest of the network rules in force; "" for none */
+    bool frozen;                   /* asked to stand still until thaw */
+    bool thaw;                     /* frozen for a snapshot, no longer than that takes */
+    bool files;                    /* it has a tree */
+    bool legacy;                   /* the tree is one of an earlier version's */
 };
 
 int record_write(const struct context *ctx, const char *id, const struct record *record,
                  struct err *err);
 /*
  * What is known of ID. The pid is 0 when its process is gone: another start time, another boot, no
- * record. ERR_NOT_FOUND when neither folder nor record exists.
+ * record. No slot after another boot. ERR_NOT_FOUND when neither tree nor record exists.
  */
 int record_read(const struct context *ctx, const char *id, struct record *out, struct err *err);
 /* Remove the record; none is no error. */

@@ -1,7 +1,9 @@
 /* What the server may ask, in which state of a sandbox, and what is answered at once. */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "server/base/fd.h"
 #include "server/base/log.h"
@@ -23,6 +25,39 @@ struct call {
 /* Each returns 0 (answered, or will be) or -1: the caller answers *ERR. */
 typedef int (*call_fn)(struct launcher *launcher, struct call *call, struct err *err);
 
+/* Files of a sandbox can be used by another slot. */
+static int can_keep(const struct launcher *launcher, const struct box *box, struct err *err)
+{
+    if (box != NULL && box->record.legacy)
+        return err_set(err, ERR_UNSUPPORTED,
+                       "the sandbox was made by an earlier version of this server, which kept "
+                       "files otherwise");
+    if (!launcher->ctx.idmap)
+        return err_set(err, ERR_UNSUPPORTED,
+                       "the local engine needs a kernel with idmapped mounts for this (Linux 5.19 "
+                       "or newer): see sandpit doctor");
+    return 0;
+}
+
+static bool has_files(const struct launcher *launcher, const struct box *box)
+{
+    return box != NULL && box->record.files && !box->record.legacy && launcher->ctx.idmap;
+}
+
+static int refuse_unknown(const struct call *call, struct err *err)
+{
+    return err_set(err, ERR_NOT_FOUND, "sandbox %s does not exist", call->request->id);
+}
+
+static int check_snapshot(const struct launcher *launcher, const char *id, struct err *err)
+{
+    if (id[0] == '\0')
+        return 0;
+    if (faccessat(launcher->ctx.storage.snapshots, id, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+        return can_keep(launcher, NULL, err);
+    return err_set(err, ERR_NOT_FOUND, "snapshot %s is not on this machine", id);
+}
+
 static int on_create(struct launcher *launcher, struct call *call, struct err *err)
 {
     const struct launcher_request *request = call->request;
@@ -30,13 +65,12 @@ static int on_create(struct launcher *launcher, struct call *call, struct err *e
     if (map_get(&launcher->by_id, request->id) != NULL ||
         map_get(&launcher->waiting_ids, request->id) != NULL)
         return err_set(err, ERR_EXISTS, "sandbox %s exists already", request->id);
-    if (request->snapshot_id[0] != '\0')
-        return err_set(err, ERR_UNSUPPORTED,
-                       "the local engine cannot create sandboxes from snapshots yet");
     if (!str_eq(request->template_id, "base"))
         return err_set(err, ERR_NOT_FOUND, "template '%s' is not on this machine",
                        request->template_id);
-    if (pool_create(launcher, request, call->fd, err) < 0)
+    if (check_snapshot(launcher, request->snapshot_id, err) < 0 ||
+        storage_room(&launcher->ctx.storage, err) < 0 ||
+        pool_create(launcher, request, call->fd, err) < 0)
         return -1;
     call->fd = -1;
     return 0;
@@ -49,6 +83,7 @@ static int start(struct launcher *launcher, struct call *call, enum job_kind kin
     job->kind = kind;
     job->box = call->box;
     job->on = call->request->internet != 0;
+    memcpy(job->snapshot_id, call->request->snapshot_id, sizeof(job->snapshot_id));
     job->serial = call->request->serial;
     return job_start(launcher, job, err);
 }
@@ -104,7 +139,12 @@ static void reconnect(struct launcher *launcher, struct box *box)
 
 static int on_adopt(struct launcher *launcher, struct call *call, struct err *err)
 {
-    (void)err;
+    if (call->box == NULL || call->box->state != BOX_RUNNING) {
+        if (!has_files(launcher, call->box))
+            return refuse_unknown(call, err);
+        return err_set(err, ERR_CONFLICT, "sandbox %s does not run; its files are kept",
+                       call->request->id);
+    }
     /* One with rules of its own stays without: the server says them again, and that makes it. */
     if (!call->box->adopted && call->box->record.internet && call->box->record.rules[0] == '\0' &&
         !launcher->router_adopted && launcher->ctx.router_netns >= 0)
@@ -177,11 +217,84 @@ static int on_thaw(struct launcher *launcher, struct call *call, struct err *err
     return with_box(launcher, call, JOB_THAW, err);
 }
 
-static int on_kept(struct launcher *launcher, struct call *call, struct err *err)
+static int on_stop(struct launcher *launcher, struct call *call, struct err *err)
 {
-    (void)launcher;
-    (void)call;
-    return err_set(err, ERR_UNSUPPORTED, "the local engine cannot do this yet");
+    struct box *box = call->box;
+    enum box_state before;
+
+    if (box == NULL || (box->state != BOX_RUNNING && !box->record.files))
+        return refuse_unknown(call, err);
+    if (can_keep(launcher, box, err) < 0)
+        return -1;
+    if (box->state == BOX_KEPT) {
+        launcher_answer(launcher, call->request->serial, NULL, -1, NULL);
+        return 0;
+    }
+    before = box->state;
+    box->state = BOX_ENDING; /* its end is no news */
+    if (start(launcher, call, JOB_STOP, err) == 0)
+        return 0;
+    box->state = before;
+    return -1;
+}
+
+/* A START of one whose processes ended by themselves: what is left of them goes first. */
+static int stop_and_start(struct launcher *launcher, struct call *call, struct err *err)
+{
+    struct job *job = mem_zalloc(sizeof(*job));
+    struct waiting *waiting = mem_zalloc(sizeof(*waiting));
+
+    waiting->request = *call->request;
+    waiting->config = steal_fd(&call->fd);
+    job->kind = JOB_STOP;
+    job->box = call->box;
+    job->start = waiting;
+    job->box->state = BOX_ENDING;
+    if (job_start(launcher, job, err) == 0)
+        return 0;
+    call->box->state = BOX_ENDED;
+    waiting_free(waiting);
+    return -1;
+}
+
+static int on_start(struct launcher *launcher, struct call *call, struct err *err)
+{
+    struct box *box = call->box;
+
+    if (!str_eq(call->request->template_id, "base"))
+        return err_set(err, ERR_NOT_FOUND, "template '%s' is not on this machine",
+                       call->request->template_id);
+    if (box == NULL || !box->record.files)
+        return refuse_unknown(call, err);
+    if (box->state == BOX_RUNNING)
+        return err_set(err, ERR_CONFLICT, "sandbox %s runs", box->id);
+    if (can_keep(launcher, box, err) < 0 || storage_room(&launcher->ctx.storage, err) < 0)
+        return -1;
+    if (box->state == BOX_ENDED)
+        return stop_and_start(launcher, call, err);
+    if (pool_create(launcher, call->request, call->fd, err) < 0)
+        return -1;
+    call->fd = -1;
+    return 0;
+}
+
+static int on_snapshot(struct launcher *launcher, struct call *call, struct err *err)
+{
+    if (call->box == NULL || !call->box->record.files)
+        return refuse_unknown(call, err);
+    if (can_keep(launcher, call->box, err) < 0)
+        return -1;
+    return with_box(launcher, call, JOB_SNAPSHOT, err);
+}
+
+static int on_snapshot_delete(struct launcher *launcher, struct call *call, struct err *err)
+{
+    return start(launcher, call, JOB_SNAPSHOT_DELETE, err);
+}
+
+static int on_snapshot_list(struct launcher *launcher, struct call *call, struct err *err)
+{
+    return start(launcher, call, JOB_SNAPSHOT_LIST, err);
 }
 
 static int on_groups(struct launcher *launcher, struct call *call, struct err *err)
@@ -222,17 +335,17 @@ static const struct {
 } calls[LAUNCHER_OP_COUNT] = {
     [LAUNCHER_CREATE] = {on_create, NEED_NONE},
     [LAUNCHER_DESTROY] = {on_destroy, NEED_SETTLED},
-    [LAUNCHER_ADOPT] = {on_adopt, NEED_RUNNING},
+    [LAUNCHER_ADOPT] = {on_adopt, NEED_SETTLED},
     [LAUNCHER_LIST] = {on_list, NEED_NONE},
     [LAUNCHER_DIAL] = {on_dial, NEED_RUNNING},
     [LAUNCHER_NETWORK] = {on_network, NEED_IDLE},
     [LAUNCHER_FREEZE] = {on_freeze, NEED_IDLE},
     [LAUNCHER_THAW] = {on_thaw, NEED_IDLE},
-    [LAUNCHER_STOP] = {on_kept, NEED_NONE},
-    [LAUNCHER_START] = {on_kept, NEED_NONE},
-    [LAUNCHER_SNAPSHOT] = {on_kept, NEED_NONE},
-    [LAUNCHER_SNAPSHOT_DELETE] = {on_kept, NEED_NONE},
-    [LAUNCHER_SNAPSHOT_LIST] = {on_kept, NEED_NONE},
+    [LAUNCHER_STOP] = {on_stop, NEED_SETTLED},
+    [LAUNCHER_START] = {on_start, NEED_SETTLED},
+    [LAUNCHER_SNAPSHOT] = {on_snapshot, NEED_SETTLED},
+    [LAUNCHER_SNAPSHOT_DELETE] = {on_snapshot_delete, NEED_NONE},
+    [LAUNCHER_SNAPSHOT_LIST] = {on_snapshot_list, NEED_NONE},
     [LAUNCHER_GROUPS] = {on_groups, NEED_NONE},
     [LAUNCHER_LOG] = {on_log, NEED_RUNNING},
     [LAUNCHER_VOLUME] = {on_volume, NEED_NONE},

@@ -15,30 +15,25 @@
 
 struct rootfs_plan {
     const char *layer;  /* folder of the template: "root" is below `/`, "usr" below /usr */
-    const char *folder; /* the sandbox's own: "root", "root.work", "usr", "usr.work" */
+    const char *folder; /* the sandbox's own tree: "root", "root.work", "usr", "usr.work" */
     const char *stage;  /* an existing empty folder to mount on meanwhile */
     uint32_t root_id;   /* host id of the sandbox's root */
     int userns;         /* owners are shifted into it */
     bool idmap;         /* false: the kernel cannot; owners show as nobody */
 };
 
-/* Make FOLDER's subfolders, owned by ROOT_ID. */
-int rootfs_prepare(const char *folder, uint32_t root_id, struct err *err);
-
 /*
- * Mount everything and make it the root of this mount namespace, with nothing of the host's
- * mounts left in it. The working folder is `/` then.
+ * Mount everything in PLAN's stage; the working folder is the future root then. The host's mounts
+ * are still there, so that another tree can take the place of PLAN's.
  */
-int rootfs_enter(const struct rootfs_plan *plan, struct err *err);
+int rootfs_build(const struct rootfs_plan *plan, struct err *err);
+/* Instead of what was built: the overlays of PLAN's folder. */
+int rootfs_change(const struct rootfs_plan *plan, struct err *err);
+/* Make the working folder the root of this mount namespace, with nothing of the host's mounts left
+ * in it. The working folder is `/` then. */
+int rootfs_pivot(struct err *err);
 
 /* Later, still with host root's rights: how much memory files in /dev/shm may take. */
 int rootfs_shm_size(uint64_t bytes, struct err *err);
-
-/* Whether overlay over an idmapped mount works here. FOLDER is any folder of the state. */
-bool rootfs_idmap_works(const char *folder, uint32_t root_id, struct err *err);
-/* The same without shifted owners. */
-bool rootfs_overlay_works(const char *folder, struct err *err);
-/* Remove FOLDER, where it was tried, from STATE_DIR. */
-void rootfs_probe_remove(const char *state_dir, const char *folder);
 
 #endif

@@ -19,8 +19,9 @@
 #include "server/engine/local/netns.h"
 #include "server/engine/local/netrules.h"
 #include "server/engine/local/remove.h"
-#include "server/engine/local/rootfs.h"
+#include "server/engine/local/rootfs_layers.h"
 #include "server/engine/local/userns.h"
+#include "server/model/limits.h"
 
 #define END_WAIT_MS 10000 /* for a killed first process and all its children */
 
@@ -56,9 +57,11 @@ static int make_folder(const struct context *ctx, struct build *build, struct er
 {
     _cleanup_free_ char *path = mem_asprintf("%s/%s", ctx->sandboxes_path, build->plan.folder);
 
-    if (mkdirat(ctx->sandboxes_dir, build->plan.folder, 0700) < 0)
-        return err_sys(err, errno, "cannot create %s", path);
-    return rootfs_prepare(path, slot_root_id(ctx, build->plan.slot), err);
+    if (storage_tree_make(&ctx->storage, ctx->storage.sandboxes, build->plan.folder, err) < 0 ||
+        storage_tree_limit(&ctx->storage, ctx->storage.sandboxes, build->plan.folder,
+                           DISK_BYTES(SANDBOX_DISK_DEFAULT_MB), err) < 0)
+        return -1;
+    return layers_prepare(path, ctx->idmap ? 0 : slot_root_id(ctx, build->plan.slot), err);
 }
 
 static int make_channels(struct build *build, struct err *err)
@@ -191,7 +194,7 @@ int spawn_spare(const struct context *ctx, uint32_t slot, struct spare *out, str
 }
 
 /* SIGKILL to the first process takes its whole pid namespace with it. */
-static int end_processes(const struct context *ctx, const char *group, int pidfd, struct err *err)
+static int end_in_group(const struct context *ctx, const char *group, int pidfd, struct err *err)
 {
     struct err ignored = {0};
 
@@ -206,8 +209,19 @@ static int end_processes(const struct context *ctx, const char *group, int pidfd
     return 0;
 }
 
-int spawn_destroy(const struct context *ctx, const char *folder, const struct record *record,
-                  int pidfd, struct err *err)
+/* A spare's own tree, and the copy that would have taken its place. */
+static int remove_spare(const struct context *ctx, const char *folder, struct err *err)
+{
+    char copy[SANDBOX_ID_SIZE + sizeof(SPARE_COPY_SUFFIX)];
+
+    snprintf(copy, sizeof(copy), "%s" SPARE_COPY_SUFFIX, folder);
+    if (storage_tree_remove(&ctx->storage, ctx->storage.sandboxes, copy, err) < 0)
+        return -1;
+    return storage_tree_remove(&ctx->storage, ctx->storage.sandboxes, folder, err);
+}
+
+int spawn_end(const struct context *ctx, const char *folder, const struct record *record, int pidfd,
+              struct err *err)
 {
     _cleanup_close_ int opened = -1;
     char group[CGROUP_NAME_SIZE];
@@ -217,22 +231,38 @@ int spawn_destroy(const struct context *ctx, const char *folder, const struct re
     if (record->slot == SLOT_NONE) {
         if (pidfd >= 0)
             sys_pidfd_kill(pidfd, SIGKILL);
-    } else {
-        slot_group(record->slot, group);
-        if (end_processes(ctx, group, pidfd, err) < 0)
-            return -1;
-        netrules_forget(ctx, folder, record);
-        if (cgroup_remove(ctx->cgroups, group, err) < 0)
-            return -1;
-        logpipe_remove(ctx, record->slot);
+        return 0;
     }
+    slot_group(record->slot, group);
+    if (end_in_group(ctx, group, pidfd, err) < 0)
+        return -1;
+    netrules_forget(ctx, folder, record);
+    if (cgroup_remove(ctx->cgroups, group, err) < 0)
+        return -1;
+    logpipe_remove(ctx, record->slot);
+    return 0;
+}
+
+int spawn_destroy(const struct context *ctx, const char *folder, const struct record *record,
+                  int pidfd, struct err *err)
+{
+    char spare[SANDBOX_ID_SIZE];
+
+    if (spawn_end(ctx, folder, record, pidfd, err) < 0)
+        return -1;
     /*
      * The network link goes with its namespace, a moment later: to remove it here would wait 20 ms
      * for the kernel. The slot's next user removes what it finds (egress_attach).
-     * The folder goes last: while it is there, the slot counts as in
-     * use.
+     * The tree goes last: while it is there, the sandbox is known.
      */
     if (record_remove(ctx, folder, err) < 0)
         return -1;
-    return remove_tree(ctx->sandboxes_dir, folder, err);
+    if (record->slot != SLOT_NONE) {
+        spawn_folder(record->slot, spare);
+        if (remove_spare(ctx, spare, err) < 0)
+            return -1;
+    }
+    if (record->legacy)
+        return remove_tree(ctx->legacy_dir, folder, err);
+    return storage_tree_remove(&ctx->storage, ctx->storage.sandboxes, folder, err);
 }

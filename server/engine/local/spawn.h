@@ -30,8 +30,15 @@ void spawn_folder(uint32_t slot, char out[SANDBOX_ID_SIZE]);
 int spawn_spare(const struct context *ctx, uint32_t slot, struct spare *out, struct err *err);
 
 /*
+ * End all processes of RECORD's slot, frozen or not, and remove its control groups. PIDFD is its
+ * first process or -1. May have been done before. Blocking.
+ */
+int spawn_end(const struct context *ctx, const char *folder, const struct record *record, int pidfd,
+              struct err *err);
+
+/*
  * End and remove what has FOLDER (an id or a spare's) and RECORD: processes, link, control groups,
- * record, files. PIDFD is its first process or -1. Each step may have been done before. Blocking.
+ * record, files; a spare's that were put aside, too. Each step may have been done before. Blocking.
  */
 int spawn_destroy(const struct context *ctx, const char *folder, const struct record *record,
                   int pidfd, struct err *err);

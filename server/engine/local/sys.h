@@ -20,6 +20,8 @@
 pid_t sys_clone(uint64_t flags, int cgroup, int *pidfd);
 /* waitpid over EINTR. Returns PID, or -1 with errno. */
 pid_t sys_wait(pid_t pid, int *status);
+/* Run ARGV (a path first; NULL-terminated), output thrown away. Its exit status, or -1. */
+int sys_run(const char *const *argv);
 /* Returns the descriptor or -1 with errno. */
 int sys_pidfd_open(pid_t pid);
 int sys_pidfd_kill(int pidfd, int sig);
