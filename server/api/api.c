@@ -81,6 +81,7 @@ void api_http_config(struct api *api, struct work_pool *workers, struct http_con
         .route_count = api_route_count,
         .authorize = authorize,
         .write_error = error_write,
+        .cors = true,
         .ctx = api,
         .workers = workers,
         .body_max_bytes = API_BODY_MAX_BYTES,

@@ -82,25 +82,21 @@ int list_states_parse(const char *value, struct list_query *out, struct err *err
 {
     bool running = false, paused = false;
 
-    if (value == NULL || value[0] == '\0') {
-        out->running = out->paused = true;
-        return 0;
-    }
-    for (;;) {
+    while (value != NULL) {
         size_t len = strcspn(value, ",");
         if (mem_is(value, len, "running"))
             running = true;
         else if (mem_is(value, len, "paused"))
             paused = true;
-        else
+        else if (len > 0) /* an empty list says nothing */
             return err_set(err, ERR_INVALID,
                            "validation error: parameter 'state' must be 'running' or 'paused'");
         if (value[len] == '\0')
             break;
         value += len + 1;
     }
-    out->running = running;
-    out->paused = paused;
+    out->running = running || !paused;
+    out->paused = paused || !running;
     return 0;
 }
 

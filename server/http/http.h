@@ -57,6 +57,11 @@ struct http_config {
      * and the connection ends. NULL: all are.
      */
     bool (*serves)(void *ctx, const struct http_head *head);
+    /*
+     * Browsers of any origin may call, without credentials of theirs (cookies), and read every
+     * header of the answer; a preflight is answered before any route (Fetch standard, CORS).
+     */
+    bool cors;
     void *ctx; /* request_ctx() */
     struct work_pool *workers;
     size_t body_max_bytes;

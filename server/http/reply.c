@@ -24,6 +24,10 @@ struct reply *reply_new(struct http_server *server, h2o_req_t *req, struct captu
     reply->started_mono_us = time_mono_us();
     hash_random_uuid(reply->id);
     server->active++;
+    if (server->config->cors) {
+        reply_header(reply, "access-control-allow-origin", "*");
+        reply_header(reply, "access-control-expose-headers", "*");
+    }
     return reply;
 }
 

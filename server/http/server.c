@@ -11,6 +11,8 @@
 #include "server/http/http_private.h"
 
 #define ALLOW_MAX_BYTES 128
+#define CORS_HEADERS_MAX 1024
+#define CORS_MAX_AGE_S "7200" /* the most that any browser keeps it */
 /* conn.c keeps the real timeouts; h2o's is a second line and follows the wall clock. */
 #define H2O_TIMEOUT_EXTRA_MS 60000
 
@@ -131,6 +133,35 @@ static int find_route(struct request *req, struct err *err)
     return 0;
 }
 
+/* What a browser may be told again: a list of names of headers. */
+static bool is_name_list(const char *text)
+{
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                  "0123456789-_, ";
+    size_t len = strlen(text);
+
+    return len <= CORS_HEADERS_MAX && strspn(text, allowed) == len;
+}
+
+/* A browser asks before it sends what a form could not. False: another kind of request. */
+static bool answer_preflight(struct request *req)
+{
+    const char *names = request_header(req, "access-control-request-headers");
+
+    if (!req->server->config->cors || !str_eq(req->method, "OPTIONS") ||
+        request_header(req, "origin") == NULL ||
+        request_header(req, "access-control-request-method") == NULL)
+        return false;
+    reply_header(req->reply, "access-control-allow-methods", "GET, HEAD, POST, PUT, PATCH, DELETE");
+    /* "*" does not mean Authorization, so the names are said again */
+    if (names != NULL && is_name_list(names))
+        reply_header(req->reply, "access-control-allow-headers", names);
+    reply_header(req->reply, "access-control-max-age", CORS_MAX_AGE_S);
+    reply_header(req->reply, "vary", "access-control-request-headers");
+    reply_empty(req->reply, 204);
+    return true;
+}
+
 static int run_handler(struct request *req, struct err *err)
 {
     const struct http_config *config = req->server->config;
@@ -161,7 +192,10 @@ static int on_req(h2o_handler_t *self, h2o_req_t *h2o)
     conn_request_began(conn);
     req.reply = reply_new(server, h2o, NULL);
     add_hook(h2o, req.reply, conn);
-    if (check_request(&req, &err) < 0 || find_route(&req, &err) < 0 || run_handler(&req, &err) < 0)
+    if (check_request(&req, &err) < 0)
+        reply_err(req.reply, &err);
+    else if (!answer_preflight(&req) &&
+             (find_route(&req, &err) < 0 || run_handler(&req, &err) < 0))
         reply_err(req.reply, &err);
     secret_wipe(req.user, req.has_user ? sizeof(req.user) : 0);
     reply_release(req.reply);

@@ -647,6 +647,29 @@ def test_envd_is_described_too():
     assert "/files" in spec.json["paths"] and "/process.Process/Start" in spec.json["paths"]
 
 
+def test_browsers_of_any_origin_may_call():
+    ask = {"Origin": "https://app.example", "Access-Control-Request-Method": "DELETE",
+           "Access-Control-Request-Headers": "x-api-key, authorization,content-type"}
+    for path in ("/v2/sandboxes", "/sandboxes/x", "/nothing/here"):
+        answer = call("OPTIONS", path, key=None, headers=ask)
+        assert answer.status == 204 and answer.body == b"", answer.body
+        assert answer.headers["Access-Control-Allow-Origin"] == "*", answer.headers
+        assert answer.headers["Access-Control-Allow-Headers"] == ask[
+            "Access-Control-Request-Headers"], answer.headers
+        assert "DELETE" in answer.headers["Access-Control-Allow-Methods"], answer.headers
+        assert answer.headers["Access-Control-Allow-Credentials"] is None, answer.headers
+        assert int(answer.headers["Access-Control-Max-Age"]) > 0, answer.headers
+    ask["Access-Control-Request-Headers"] = "x<script>"
+    answer = call("OPTIONS", "/v2/sandboxes", key=None, headers=ask)
+    assert answer.headers["Access-Control-Allow-Headers"] is None, answer.headers
+    for answer in (call("GET", "/v2/sandboxes"), call("GET", "/v2/sandboxes", key=None),
+                   call("GET", "/nothing/here"), call("DELETE", "/sandboxes/" + "i" * 20),
+                   call("POST", "/v2/sandboxes", raw=b"x" * (1024 * 1024 + 1))):
+        assert answer.headers["Access-Control-Allow-Origin"] == "*", answer.headers
+        assert answer.headers["Access-Control-Expose-Headers"] == "*", answer.headers
+    check_error(call("OPTIONS", "/v2/sandboxes"), 405)  # no preflight
+
+
 def test_unknown_paths_and_methods():
     check_error(call("GET", "/nothing/here"), 404)
     answer = call("PUT", "/v2/sandboxes", {})

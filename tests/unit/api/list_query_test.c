@@ -73,7 +73,9 @@ static void states_are_joined_by_commas(void **state)
         {"running,paused", 0, true, true},
         {"paused,running", 0, true, true},
         {"Running", -1, false, false},
-        {"running,", -1, false, false},
+        {"running,", 0, true, false}, /* an empty word says nothing */
+        {",", 0, true, true},
+        {",killed", -1, false, false},
         {"running,killed", -1, false, false},
     };
     (void)state;
