@@ -197,6 +197,7 @@ static void make_handlers(struct server *server, void **http_ctxs, void **proxy_
         struct proxy_config config = {
             .lifecycle = server->lifecycle,
             .domain = settings_text(&server->settings, SETTING_DOMAIN),
+            .workers = server->workers,
             .on_api = accept_api_from_proxy,
             .on_api_ctx = loop->http,
             .idle_timeout_ms = PROXY_IDLE_MS,

@@ -152,6 +152,8 @@ static void read_route(const struct entry *entry, void *ctx)
     struct lifecycle_route *out = ctx;
 
     out->running = entry->sandbox.state == SANDBOX_RUNNING;
+    out->wakes = !out->running && entry->sandbox.auto_resume && !entry->sandbox.paused_files;
+    out->secure = entry->sandbox.secure;
     out->private_traffic = entry->sandbox.private_traffic;
     out->ingress = entry->ingress;
     out->started_unix_ms = entry->sandbox.started_unix_ms;

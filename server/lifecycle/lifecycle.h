@@ -157,6 +157,8 @@ int lifecycle_template_get(struct lifecycle *lifecycle, const char *namespace_, 
 /* What the proxy needs to know of a sandbox. */
 struct lifecycle_route {
     bool running;
+    bool wakes; /* it does not run, and lifecycle_traffic may change that */
+    bool secure;
     bool private_traffic;
     char traffic_token[SHA256_HEX_SIZE];
     uint8_t jwt_key[SHA256_BYTES];
@@ -166,6 +168,12 @@ struct lifecycle_route {
 /* [any] ERR_NOT_FOUND. */
 int lifecycle_route(struct lifecycle *lifecycle, const char *id, struct lifecycle_route *out,
                     struct err *err);
+/*
+ * [worker] Somebody who may sends traffic to ID: it runs when this returns 0. ERR_NOT_FOUND also
+ * when traffic does not wake it, ERR_BUSY when what is being done to it takes more than 60 s,
+ * ERR_LIMIT no room.
+ */
+int lifecycle_traffic(struct lifecycle *lifecycle, const char *id, struct err *err);
 struct engine *lifecycle_engine(struct lifecycle *lifecycle);
 
 /* [worker] Another envd runs in ID now. */

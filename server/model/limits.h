@@ -11,6 +11,7 @@
 #define SANDBOX_TIMEOUT_DEFAULT_S 300   /* POST /v2/sandboxes without "timeout" */
 #define SANDBOX_TIMEOUT_V1_DEFAULT_S 15 /* POST /sandboxes without "timeout" */
 #define SANDBOX_TIMEOUT_MAX_S 86400     /* longest life from now: 24 h */
+#define TRAFFIC_LIFE_MIN_MS 300000      /* of a sandbox that traffic woke */
 #define SANDBOX_REFRESH_MIN_S 15
 #define SANDBOX_REFRESH_MAX_S 3600
 

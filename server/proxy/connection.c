@@ -34,7 +34,7 @@ static void forget_request(struct forward *fwd)
     fwd->to = (struct respond_to){0};
     fwd->id[0] = '\0';
     fwd->port = 0;
-    fwd->reused = fwd->fresh_only = fwd->keep_upstream = false;
+    fwd->reused = fwd->fresh_only = fwd->keep_upstream = fwd->woken = false;
 }
 
 void connection_next(struct forward *fwd)
@@ -49,6 +49,7 @@ void connection_free(struct forward *fwd)
     struct proxy *proxy = fwd->proxy;
 
     timer_cancel(&fwd->timer);
+    wake_leave(fwd);
     dial_abort(&fwd->dial);
     sock_close(&fwd->upstream);
     sock_close(&fwd->client);

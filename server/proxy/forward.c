@@ -142,6 +142,7 @@ static const struct {
     [FWD_TUNNEL] = {"tunnel", upgrade_tunnel, expire_check, FWD_CHECK_INTERVAL_MS},
     [FWD_ANSWER] = {"answer", run_answer, expire_close, FWD_ANSWER_TIMEOUT_MS},
     [FWD_LINGER] = {"linger", run_linger, expire_close, FWD_LINGER_TIMEOUT_MS},
+    [FWD_WAKE] = {"wake", wake_run, wake_expire, FWD_WAKE_TIMEOUT_MS},
 };
 
 const char *forward_state_name(enum fwd_state state)

@@ -27,6 +27,7 @@
 
 #define FWD_HEAD_TIMEOUT_MS 30000   /* a request head, from its first byte */
 #define FWD_DIAL_TIMEOUT_MS 30000   /* the engine's answer and the connect, retries included */
+#define FWD_WAKE_TIMEOUT_MS 60000   /* a paused sandbox to run again */
 #define FWD_CHECK_INTERVAL_MS 5000  /* no limit on an exchange; only: is the client still there? */
 #define FWD_ANSWER_TIMEOUT_MS 30000 /* until the client has taken an answer of ours */
 #define FWD_LINGER_TIMEOUT_MS 2000  /* discard what the client still sends, so that it can read */
@@ -41,8 +42,11 @@ enum fwd_state {
     FWD_TUNNEL,   /* after an upgrade: bytes both ways */
     FWD_ANSWER,   /* an answer of our own is being written */
     FWD_LINGER,   /* all is written, the client may still be sending: to be skipped */
+    FWD_WAKE,     /* the request is held until its paused sandbox runs */
     FWD_STATE_COUNT
 };
+
+enum wake_result { WAKE_PENDING, WAKE_RUNS, WAKE_BUSY, WAKE_LIMIT, WAKE_FAILED };
 
 enum step {
     STEP_WAIT,
@@ -98,6 +102,12 @@ struct forward {
     bool fresh_only; /* a kept connection failed: dial */
     bool keep_upstream;
     struct body body_start; /* of the request body, for a repeat */
+
+    /* wake.c */
+    struct wake *wake; /* that this one waits for, or NULL */
+    struct forward *wake_next;
+    enum wake_result wake_result;
+    bool woken; /* the request has been routed before */
 };
 
 struct proxy {
@@ -108,6 +118,7 @@ struct proxy {
     size_t count, active;  /* connections; those that are not idle */
     struct pool pool;
     struct token_cache tokens;
+    struct wake *wakes;
     struct http_head head; /* of the request that is being routed; too big for each of them */
     bool draining;
 };
@@ -148,6 +159,14 @@ void connection_client_readable(h2o_socket_t *sock, const char *h2o_err);
 void connection_client_written(h2o_socket_t *sock, const char *h2o_err);
 void connection_upstream_readable(h2o_socket_t *sock, const char *h2o_err);
 void connection_upstream_written(h2o_socket_t *sock, const char *h2o_err);
+
+/* wake.c: the sandbox does not run. Answers, or lets the request wait. */
+enum step wake_begin(struct forward *fwd, const struct http_head *head,
+                     const struct lifecycle_route *route);
+/* Wait no longer. */
+void wake_leave(struct forward *fwd);
+enum step wake_run(struct forward *fwd, struct err *err);
+enum step wake_expire(struct forward *fwd);
 
 /* The states. route.c, dial.c, relay.c, upgrade.c */
 enum step route_run(struct forward *fwd, struct err *err);

@@ -13,13 +13,15 @@
 
 #include "server/lifecycle/lifecycle.h"
 #include "server/loop/loop.h"
+#include "server/loop/work.h"
 
 struct proxy;
 struct st_h2o_socket_t;
 
 struct proxy_config {
     struct lifecycle *lifecycle;
-    const char *domain; /* --domain without scheme, may hold a port; NULL: any domain */
+    struct work_pool *workers; /* to resume paused sandboxes; NULL: traffic wakes none */
+    const char *domain;        /* --domain without scheme, may hold a port; NULL: any domain */
     /*
      * One TLS port: a request for api.<domain> is not ours. Called with nothing of it consumed;
      * takes over the socket. NULL: such a host is answered 400 as any other that is no sandbox.

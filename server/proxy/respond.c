@@ -31,6 +31,15 @@ static const struct {
                                "This endpoint is reserved for the E2B control plane and is not "
                                "reachable through the sandbox URL",
                                "Only the platform itself may call this endpoint."},
+    [RESPOND_RESUME_REFUSED] = {403, "Unable to Resume Sandbox",
+                                "This sandbox can't be resumed with the credentials provided. "
+                                "Check your access token and try again.",
+                                "Send the token that the sandbox was created with."},
+    [RESPOND_TRANSITION] = {409, "Sandbox Still Transitioning",
+                            "The sandbox is still transitioning. Try again in a moment.",
+                            "It is being paused or resumed."},
+    [RESPOND_LIMIT] = {429, "Sandbox Limit Reached", "Sandbox limit reached",
+                       "As many sandboxes run as may; end or pause one."},
 };
 
 static const char *reason_of(int status)
@@ -43,6 +52,8 @@ static const char *reason_of(int status)
         {403, "Forbidden"},
         {404, "Not Found"},
         {408, "Request Timeout"},
+        {409, "Conflict"},
+        {429, "Too Many Requests"},
         {431, "Request Header Fields Too Large"},
         {502, "Bad Gateway"},
         {505, "HTTP Version Not Supported"},

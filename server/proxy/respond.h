@@ -17,11 +17,14 @@
 #define RESPOND_MAX_BYTES (16 * 1024) /* any answer with its head */
 
 enum respond_case {
-    RESPOND_NOT_FOUND,     /* 502 unknown, killed or paused sandbox */
-    RESPOND_PORT_CLOSED,   /* 502 nothing listens, or it does not speak HTTP */
-    RESPOND_TOKEN_MISSING, /* 403 */
-    RESPOND_TOKEN_WRONG,   /* 403 */
-    RESPOND_INTERNAL_PATH, /* 404 envd's control plane */
+    RESPOND_NOT_FOUND,      /* 502 unknown, killed or paused sandbox */
+    RESPOND_PORT_CLOSED,    /* 502 nothing listens, or it does not speak HTTP */
+    RESPOND_TOKEN_MISSING,  /* 403 */
+    RESPOND_TOKEN_WRONG,    /* 403 */
+    RESPOND_INTERNAL_PATH,  /* 404 envd's control plane */
+    RESPOND_RESUME_REFUSED, /* 403 paused, and not for who asks */
+    RESPOND_TRANSITION,     /* 409 still being paused or resumed */
+    RESPOND_LIMIT,          /* 429 no room for one more that runs */
     RESPOND_CASE_COUNT
 };
 

@@ -161,9 +161,9 @@ static enum step to_sandbox(struct forward *fwd, const struct http_head *head,
         if (fwd->to.path != NULL)
             return forward_answer(fwd, RESPOND_INTERNAL_PATH);
     }
-    if (lifecycle_route(fwd->proxy->config.lifecycle, fwd->id, &route, err) < 0 || !route.running)
+    if (lifecycle_route(fwd->proxy->config.lifecycle, fwd->id, &route, err) < 0)
         return forward_answer(fwd, RESPOND_NOT_FOUND);
-    step = check_traffic(fwd, head, &route);
+    step = route.running ? check_traffic(fwd, head, &route) : wake_begin(fwd, head, &route);
     if (step == STEP_NEXT && fwd->port == 0)
         step = forward_answer(fwd, RESPOND_PORT_CLOSED);
     if (step == STEP_NEXT)
@@ -181,7 +181,8 @@ enum step route_run(struct forward *fwd, struct err *err)
     struct host_target target = {0};
     struct head_target where;
 
-    stats_add_request();
+    if (!fwd->woken)
+        stats_add_request();
     note_request(fwd, head);
     if (head_target(head, &where, err) < 0) {
         fwd->keep = false; /* no request that we could follow: what comes next is anybody's guess */
