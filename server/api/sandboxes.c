@@ -7,6 +7,7 @@
 #include "server/api/error_table.h"
 #include "server/api/handlers.h"
 #include "server/api/wire.h"
+#include "server/base/fault.h"
 #include "server/base/mem.h"
 #include "server/model/limits.h"
 
@@ -116,6 +117,7 @@ static void create_done(struct work *work)
     struct sandbox_op *op = container_of(work, struct sandbox_op, work);
 
     if (op->rc == 0) {
+        fault_point("create.answer");
         reply_json(op->reply, 201, wire_sandbox(op->api, &op->sandbox));
     } else {
         error_of_create(&op->err);

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "server/base/fault.h"
 #include "server/base/fd.h"
 #include "server/base/log.h"
 #include "server/base/time.h"
@@ -60,6 +61,7 @@ static void on_control(struct launcher *launcher, struct source *source)
 
     if (n == 0 && box->state == BOX_ORDERED && !sys_pidfd_ended(box->init.fd, 0)) {
         launcher_unwatch(launcher, &box->control); /* closed by its exec: envd is there */
+        fault_point("launcher.runs");              /* and nobody has been told */
         box->state = BOX_RUNNING;
         launcher_answer(launcher, box->serial, box, -1, NULL);
         return;
@@ -109,6 +111,7 @@ static void order(struct launcher *launcher, struct box *box, struct waiting *wa
     } else if (volumes_send(launcher, request->id, box->control.fd, &err) < 0) {
         discard(launcher, box, &err);
     }
+    fault_point("launcher.ordered");
 }
 
 static struct waiting *waiting_pop(struct launcher *launcher)

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "server/base/fault.h"
 #include "server/base/fd.h"
 #include "server/base/log.h"
 #include "server/base/str.h"
@@ -62,6 +63,7 @@ static int on_create(struct launcher *launcher, struct call *call, struct err *e
 {
     const struct launcher_request *request = call->request;
 
+    fault_point("launcher.asked");
     if (map_get(&launcher->by_id, request->id) != NULL ||
         map_get(&launcher->waiting_ids, request->id) != NULL)
         return err_set(err, ERR_EXISTS, "sandbox %s exists already", request->id);
