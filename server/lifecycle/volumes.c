@@ -270,6 +270,7 @@ int volume_mounts_resolve(struct lifecycle *lifecycle, const char *namespace_, c
     _cleanup_buf_ struct buf problems;
     size_t count = json_array_size(list);
 
+    buf_init(&problems, PROBLEMS_MAX);
     if (count == 0)
         return 0;
     if (!is_on(lifecycle))
@@ -279,7 +280,6 @@ int volume_mounts_resolve(struct lifecycle *lifecycle, const char *namespace_, c
     if (count > VOLUME_MOUNTS_MAX)
         return err_set(err, ERR_INVALID, "invalid mounts: at most %d volumes in a sandbox",
                        VOLUME_MOUNTS_MAX);
-    buf_init(&problems, PROBLEMS_MAX);
     mounts = mem_calloc(count, sizeof(*mounts));
     for (size_t i = 0; i < count; i++) {
         struct err problem = {0};
