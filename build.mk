@@ -41,7 +41,7 @@ LDFLAGS_ALL := -pthread $(LDFLAGS_$(BUILD)) $(LDFLAGS)
 Q := $(if $(V),,@)
 
 FOLDERS := base model mapper loop store auth engine local kubernetes build lifecycle http proxy api \
-           client
+           client gateway
 SRC_base := $(wildcard server/base/*.c)
 SRC_model := $(wildcard server/model/*.c)
 SRC_mapper := $(wildcard mapper/*.c)
@@ -57,6 +57,7 @@ SRC_http := $(wildcard server/http/*.c)
 SRC_proxy := $(wildcard server/proxy/*.c)
 SRC_api := $(wildcard server/api/*.c)
 SRC_client := $(wildcard server/client/*.c)
+SRC_gateway := $(wildcard server/gateway/*.c)
 SRC_server := $(wildcard server/*.c)
 SRC_envd := $(wildcard envd/*.c envd/connect/*.c)
 
@@ -83,7 +84,8 @@ LINK_http := http $(LINK_loop)
 LINK_proxy := proxy $(LINK_lifecycle)
 LINK_api := api http $(LINK_lifecycle)
 LINK_client := client $(LINK_model)
-LINK_server := client api http proxy lifecycle build local kubernetes engine auth store loop mapper model base
+LINK_gateway := gateway $(LINK_model)
+LINK_server := gateway client api http proxy lifecycle build local kubernetes engine auth store loop mapper model base
 LINK_envd := base
 
 SYS_base := -ljansson -lsodium
@@ -180,6 +182,14 @@ $(PROXY_TEST_SERVER): $(call obj,tests/integration/proxy_server.c) $(call lib,$(
 	@echo '  LD $@'
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(call obj,tests/integration/proxy_server.c) \
 	  -Wl,--start-group $(call lib,$(PROXY_TEST_LIBS)) -Wl,--end-group $(SYS_server)
+
+# The egress gateway alone, of tests/integration/gateway_test.py.
+GATEWAY_TEST_SERVER := $(OUT)/tests/integration/gateway_server
+$(GATEWAY_TEST_SERVER): $(call obj,tests/integration/gateway_server.c) $(call lib,$(LINK_gateway))
+	@mkdir -p $(@D)
+	@echo '  LD $@'
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(call obj,tests/integration/gateway_server.c) \
+	  -Wl,--start-group $(call lib,$(LINK_gateway)) -Wl,--end-group $(SYS_server)
 
 # The fast client of tests/integration/envd_load_test.py; it runs in processes of envd too.
 PROCESS_CLIENT := $(OUT)/tests/integration/process_client
@@ -285,6 +295,7 @@ conformance: $(CONFORMANCE)
 
 .PHONY: integration
 integration: $(ENVD_NEXT) $(ENVD_BAD) $(HTTP_TEST_SERVER) $(PROCESS_CLIENT) $(PROXY_TEST_SERVER) \
+             $(GATEWAY_TEST_SERVER) \
   $(API_TEST_SERVER) $(ENGINE_TEST)
 
 # Fuzz targets: tests/fuzz/<folder>_<name>.c defines LLVMFuzzerTestOneInput. Built twice: with

@@ -7,7 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "envd/trust.h"
 #include "server/base/buf.h"
+#include "server/base/log.h"
 #include "server/base/mem.h"
 #include "server/base/str.h"
 #include "server/base/time.h"
@@ -205,11 +207,8 @@ static int apply_events(struct settings *settings, const json_t *json, struct er
 /* What POST /init alone does must not look done. */
 static int refuse_work(const json_t *json, struct err *err)
 {
-    static const char *const fields[] = {"volumeMounts", "caBundle"};
-
-    for (size_t i = 0; i < array_size(fields); i++)
-        if (json_has(json, fields[i]))
-            return err_set(err, ERR_INVALID, "field '%s' is for POST /init alone", fields[i]);
+    if (json_has(json, "volumeMounts"))
+        return err_set(err, ERR_INVALID, "field 'volumeMounts' is for POST /init alone");
     return 0;
 }
 
@@ -289,9 +288,8 @@ int config_apply(const json_t *json, bool trusted, bool *stale_out, struct err *
         apply_envs(settings, json, err) < 0 || apply_defaults(settings, json, err) < 0 ||
         apply_events(settings, json, err) < 0 || apply_replay(settings, json, err) < 0)
         return -1;
-    if (trusted &&
-        (refuse_work(json, err) < 0 || apply_identity(settings, json, err) < 0 ||
-         apply_mounted(settings, json, err) < 0))
+    if (trusted && (refuse_work(json, err) < 0 || apply_identity(settings, json, err) < 0 ||
+                    apply_mounted(settings, json, err) < 0))
         return -1;
     if (stale_out != NULL)
         *stale_out = stale;
@@ -389,6 +387,27 @@ static int read_all(int fd, struct buf *out, struct err *err)
     }
 }
 
+/* Before anything runs. A sandbox without the platform's certificates still starts. */
+static int install_bundle(const json_t *json, struct err *err)
+{
+    const char *text = "";
+    struct err why = {0};
+    struct buf pem;
+    int rc = 0;
+
+    if (json_get_str(json, "caBundle", &text, err) < 0)
+        return -1;
+    if (text[0] == '\0')
+        return 0;
+    buf_init(&pem, 2 * TRUST_MAX_BYTES);
+    if (trust_parse(text, strlen(text), &pem, err) < 0)
+        rc = -1;
+    else if (trust_install(TRUST_BUNDLE, TRUST_SOURCE, &pem, &why) < 0)
+        log_err(LOG_WARN, "cannot install caBundle", NULL, &why);
+    buf_clear(&pem);
+    return rc;
+}
+
 int config_read_fd(int fd, struct err *err)
 {
     _cleanup_json_ json_t *json = NULL;
@@ -402,5 +421,7 @@ int config_read_fd(int fd, struct err *err)
     if (text.data != NULL)
         secret_wipe(text.data, text.cap);
     buf_clear(&text);
-    return json != NULL ? config_apply(json, true, NULL, err) : -1;
+    if (json == NULL || install_bundle(json, err) < 0)
+        return -1;
+    return config_apply(json, true, NULL, err);
 }

@@ -85,6 +85,8 @@ static int start_launcher(struct server *server, struct err *err)
         .warm_min = (uint32_t)settings->number[SETTING_WARM_MIN],
         .warm_max = (uint32_t)settings->number[SETTING_WARM_MAX],
         .warm_idle_s = (uint32_t)settings->number[SETTING_WARM_IDLE],
+        .gateway = gateway_main,
+        .gateway_ctx = &server->gateway,
     };
     int64_t deadline = time_mono_ms() + LAUNCHER_WAIT_MS;
 
@@ -154,7 +156,8 @@ static int start_as_root(struct server *server, struct err *err)
     db = state_db_dir(settings);
     if (envd_program_read(settings_text(settings, SETTING_ENVD), &server->envd, err) < 0)
         return -1;
-    if (start_launcher(server, err) < 0 || store_master_secret(db, &server->master, err) < 0)
+    if (serve_gateway_prepare(server, err) < 0 || start_launcher(server, err) < 0 ||
+        store_master_secret(db, &server->master, err) < 0)
         return -1;
     signal_block();
     if (privsep_mounts(settings_text(settings, SETTING_STATE_DIR),
@@ -203,6 +206,7 @@ static int start_parts(struct server *server, struct err *err)
     config.engine = server->engine;
     config.store = server->store;
     config.workers = server->workers;
+    config.gateway_ca = server->gateway_ca;
     config.replay_bytes = (int64_t)server->settings.number[SETTING_REPLAY_BYTES];
     config.replay_total_bytes = (int64_t)server->settings.number[SETTING_REPLAY_TOTAL_BYTES];
     config.volume_count_max = (uint32_t)server->settings.number[SETTING_VOLUMES_MAX];

@@ -59,7 +59,8 @@ static int check_tls(const struct settings *settings, struct err *err)
                        "--dev makes a certificate for " DEV_DOMAIN " only: give --tls-cert and "
                        "--tls-key for %.200s, or leave --domain out",
                        domain);
-    if (check_file(settings, SETTING_TLS_CERT, R_OK, err) < 0 ||
+    if (check_file(settings, SETTING_EGRESS_CA_FILE, R_OK, err) < 0 ||
+        check_file(settings, SETTING_TLS_CERT, R_OK, err) < 0 ||
         check_file(settings, SETTING_TLS_KEY, R_OK, err) < 0)
         return -1;
     return 0;

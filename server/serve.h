@@ -22,6 +22,7 @@
 #include "server/lifecycle/lifecycle.h"
 #include "server/loop/listener.h"
 #include "server/loop/loop.h"
+#include "server/gateway/gateway.h"
 #include "server/loop/signal.h"
 #include "server/loop/work.h"
 #include "server/privsep.h"
@@ -54,7 +55,9 @@ struct server {
     struct privsep_user user;
     int lock_fd;
     int launcher_fd;
-    struct secret master; /* until lifecycle has it */
+    struct gateway_config gateway; /* with its texts for as long as the process */
+    char *gateway_ca;              /* PEM, for sandboxes */
+    struct secret master;          /* until lifecycle has it */
 
     struct serve_loop ops;
     struct serve_loop *loops;
@@ -85,6 +88,8 @@ struct server {
     bool reload;
 };
 
+/* serve_gateway.c: fill `gateway` and `gateway_ca`. As root, before the launcher. */
+int serve_gateway_prepare(struct server *server, struct err *err);
 /* Bind every address. As root; no connection is accepted yet. */
 int serve_bind(struct server *server, struct err *err);
 /* The ports in use. */

@@ -141,6 +141,9 @@ int entry_pause(struct lifecycle *lifecycle, struct entry *entry, struct err *er
 int entry_resume(struct lifecycle *lifecycle, struct entry *entry, int64_t timeout_ms,
                  struct err *err);
 
+/* secrets.c: NETWORK (JSON text or NULL) has a rule, so hosts whose TLS the gateway terminates. */
+bool network_has_rules(const char *network);
+
 /* timeout.c */
 int timeout_check(int64_t timeout_s, struct err *err);
 int timeout_start(struct lifecycle *lifecycle, struct err *err);

@@ -154,6 +154,17 @@ static int add_secret(struct lifecycle *lifecycle, const char *namespace_, const
     return 0;
 }
 
+bool network_has_rules(const char *network)
+{
+    _cleanup_json_ json_t *json = NULL;
+    struct err err;
+
+    if (network == NULL || strstr(network, "\"rules\"") == NULL)
+        return false;
+    json = json_parse_object(network, strlen(network), &err);
+    return json_object_size(json_object_get(json, "rules")) > 0;
+}
+
 /* RFC 9110 section 5.5: what a field's value may hold. Bytes over 0x7f pass, as UTF-8. */
 static bool is_field_value(const char *text, size_t len)
 {

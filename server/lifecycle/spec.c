@@ -46,6 +46,8 @@ char *envd_config(struct lifecycle *lifecycle, const struct entry *entry, const 
         json_put_i64(config, "sandpitReplayBytes", lifecycle->config.replay_bytes);
     if (lifecycle->config.replay_total_bytes > 0)
         json_put_i64(config, "sandpitReplayTotalBytes", lifecycle->config.replay_total_bytes);
+    if (lifecycle->config.gateway_ca != NULL && network_has_rules(sandbox->network))
+        json_put_str(config, "caBundle", lifecycle->config.gateway_ca);
     text = json_text(config);
     secret_wipe(jwt_key, sizeof(jwt_key));
     secret_wipe(token, sizeof(token));
