@@ -19,6 +19,7 @@ import threading
 import time
 
 MARK = "SANDPIT_NETLAB"
+ID_BASE = 20000 * 65536  # apart from servers of other tests, which run outside
 HOST, GATEWAY = "203.0.113.1", "203.0.113.2"
 WEB, OTHER, DNS = "93.184.216.34", "93.184.216.35", "9.9.9.9"
 GOOGLE_DNS = "8.8.8.8"
