@@ -267,7 +267,7 @@ int volume_mounts_resolve(struct lifecycle *lifecycle, const char *namespace_, c
                           char **out, struct err *err)
 {
     _cleanup_free_ struct volume_mount *mounts = NULL;
-    _cleanup_buf_ struct buf problems;
+    _cleanup_buf_ struct buf problems = {0};
     size_t count = json_array_size(list);
 
     buf_init(&problems, PROBLEMS_MAX);
