@@ -5,6 +5,10 @@
 
 #include "server/api/error_table.h"
 #include "server/api/handlers.h"
+#include "server/api/wire.h"
+#include "server/auth/volume_token.h"
+#include "server/base/str.h"
+#include "server/base/time.h"
 #include "server/model/limits.h"
 #include "server/model/team.h"
 
@@ -62,12 +66,39 @@ static int identify(struct api *api, struct request *req, uint32_t scope, struct
     return key == NULL && team != NULL ? check_team(out, team, err) : 0;
 }
 
+/* The holder of a volume's token, when that is what came: a key is never a JWT, nor the reverse. */
+static int identify_token(struct api *api, struct request *req, bool *found, struct identity *out,
+                          struct err *err)
+{
+    const char *bearer = request_header(req, "authorization");
+    uint8_t key[SHA256_BYTES], ignored[SHA256_BYTES];
+    char id[UUID_SIZE];
+    int rc;
+
+    *found = false;
+    if (!str_starts(request_path(req), WIRE_CONTENT_PREFIX) || bearer == NULL ||
+        request_header(req, "x-api-key") != NULL || strncasecmp(bearer, "Bearer ", 7) != 0 ||
+        key_text_hash(bearer + 7, strlen(bearer + 7), ignored) == 0)
+        return 0;
+    *found = true;
+    if (volume_id_parse(request_param(req, "volumeID"), id, err) < 0)
+        return -1;
+    lifecycle_volume_key(api->lifecycle, key);
+    rc = volume_token_check(key, bearer + 7, id, time_unix_ms() / 1000, out, err);
+    secret_wipe(key, sizeof(key));
+    return rc;
+}
+
 static int authorize(void *ctx, struct request *req, uint32_t scope, struct err *err)
 {
     struct api *api = ctx;
     struct identity identity;
+    bool token;
 
-    if (identify(api, req, scope, &identity, err) < 0 || auth_scope(&identity, scope, err) < 0)
+    if (identify_token(api, req, &token, &identity, err) < 0)
+        return -1;
+    if ((!token && identify(api, req, scope, &identity, err) < 0) ||
+        auth_scope(&identity, scope, err) < 0)
         return -1;
     request_set_user(req, &identity, sizeof(identity));
     return 0;
@@ -85,6 +116,8 @@ void api_http_config(struct api *api, struct work_pool *workers, struct http_con
         .ctx = api,
         .workers = workers,
         .body_max_bytes = API_BODY_MAX_BYTES,
+        .upload_path = "/volumecontent/{volumeID}/file",
+        .upload_max_bytes = VOLUME_FILE_MAX_BYTES,
         .idle_timeout_ms = API_IDLE_TIMEOUT_MS,
         .request_timeout_ms = API_REQUEST_TIMEOUT_MS,
     };

@@ -2,8 +2,10 @@
 
 #include <stdio.h>
 
+#include "server/api/wire.h"
 #include "server/base/log.h"
 #include "server/base/mem.h"
+#include "server/base/str.h"
 
 #define BUSY_RETRY_AFTER_S 1
 
@@ -57,6 +59,7 @@ void error_write(struct reply *reply, const struct err *err)
 {
     struct error_answer answer = error_answer(err);
     char seconds[16];
+    json_t *body;
 
     if (answer.retry_after_s > 0) {
         snprintf(seconds, sizeof(seconds), "%u", (unsigned)answer.retry_after_s);
@@ -64,7 +67,13 @@ void error_write(struct reply *reply, const struct err *err)
     }
     if (answer.retry != ERR_RETRY_BY_CODE)
         reply_header(reply, "should-retry", answer.retry == ERR_RETRY_YES ? "true" : "false");
-    reply_json(reply, answer.status, error_body(err));
+    body = error_body(err);
+    if (str_starts(reply_target(reply), WIRE_CONTENT_PREFIX)) { /* its errors have text there */
+        char status[8];
+        snprintf(status, sizeof(status), "%d", answer.status);
+        json_put_str(body, "code", status);
+    }
+    reply_json(reply, answer.status, body);
 }
 
 static int prefix(struct err *err, const char *words)

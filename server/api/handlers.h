@@ -65,6 +65,15 @@ int volume_create(struct request *req, struct err *err);
 int volume_get(struct request *req, struct err *err);
 int volume_delete(struct request *req, struct err *err);
 
+/* volume_content.c, volume_file.c */
+int volume_stat(struct request *req, struct err *err);
+int volume_set(struct request *req, struct err *err);
+int volume_remove(struct request *req, struct err *err);
+int volume_dir_list(struct request *req, struct err *err);
+int volume_dir_make(struct request *req, struct err *err);
+int volume_file_get(struct request *req, struct err *err);
+int volume_file_put(struct request *req, struct err *err);
+
 /* health.c */
 int api_health(struct request *req, struct err *err);
 int api_spec(struct request *req, struct err *err);

@@ -14,6 +14,7 @@
 #include "server/model/sandbox.h"
 #include "server/model/template.h"
 
+#define WIRE_CONTENT_PREFIX "/volumecontent/" /* paths of the content API */
 #define WIRE_CLIENT_ID "6532622b" /* legacy constant, required, unused by SDKs */
 
 /* Sandbox: the answer of create, connect and resume, with its tokens. */
@@ -39,6 +40,9 @@ int wire_create_parse(json_t *body, bool v2, struct create_body *out, struct err
 /* What an Idempotency-Key stands for: the whole body, in whatever order and spacing it came. */
 void wire_create_hash(const struct create_body *body, bool v2, uint8_t out[SHA256_BYTES]);
 void create_body_clear(struct create_body *body);
+
+/* volume_wire.c: an entry of a volume, VolumeEntryStat. */
+json_t *wire_volume_entry(const struct volume_entry *entry);
 
 /* network.c: the part of the above for "network" and "allow_internet_access". */
 int wire_network_parse(const json_t *body, struct create_body *out, struct err *err);

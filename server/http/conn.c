@@ -20,11 +20,14 @@
 #define LINGER_MS 2000 /* for a refused client to read its answer */
 #define RETRY_MS 1000  /* a timeout during a write looks again */
 #define REFUSAL_HEAD_MAX 4096
+/* The kernel's buffer, which h2o empties in one go: it bounds what a client makes us hold. */
+#define UPLOAD_RECEIVE_BYTES (1024 * 1024)
 
 enum conn_state {
     CONN_IDLE,    /* between requests, nothing read; guarded */
     CONN_HEAD,    /* part of a head; guarded */
     CONN_BODY,    /* h2o reads a body */
+    CONN_UPLOAD,  /* upload.c reads a body, or has it and its handler works */
     CONN_BUSY,    /* a handler works */
     CONN_ANSWER,  /* its answer is written */
     CONN_REFUSED, /* our own answer is written, then the rest of the input is thrown away */
@@ -43,10 +46,12 @@ struct conn {
     bool resume_posted;
     bool closed; /* freed as soon as resume_msg has run */
     struct buf refusal;
+    struct upload *upload; /* CONN_UPLOAD */
 };
 
 static void on_guarded_read(h2o_socket_t *sock, const char *h2o_err);
 static void on_timeout(struct timer *timer);
+static void on_input(struct conn *conn);
 
 static void conn_free(struct conn *conn)
 {
@@ -61,6 +66,8 @@ static void on_sock_close(void *data)
     timer_cancel(&conn->timer);
     h2o_linklist_unlink(&conn->link);
     conn->closed = true;
+    if (conn->upload != NULL)
+        upload_conn_gone(steal_ptr(&conn->upload));
     if (!conn->resume_posted)
         conn_free(conn);
 }
@@ -110,14 +117,16 @@ static void on_refusal_written(h2o_socket_t *sock, const char *h2o_err)
     h2o_socket_read_start(sock, on_discard);
 }
 
-static void build_refusal(struct conn *conn, const struct capture *capture)
+/* CAPTURE as bytes in h2o's place; KEEP: the connection goes on after it. */
+static void build_refusal(struct conn *conn, const struct capture *capture, bool keep)
 {
+    buf_clear(&conn->refusal);
     buf_init(&conn->refusal, REFUSAL_HEAD_MAX + ERROR_BODY_MAX_BYTES);
     buf_printf(&conn->refusal,
-               "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Length: %zu\r\nServer: sandpit\r\n"
+               "HTTP/1.1 %d %s\r\nConnection: %s\r\nContent-Length: %zu\r\nServer: sandpit\r\n"
                "content-type: %s\r\nx-request-id: %s\r\n",
-               capture->status, status_reason(capture->status), capture->body.len,
-               capture->content_type, capture->id);
+               capture->status, status_reason(capture->status), keep ? "keep-alive" : "close",
+               capture->body.len, capture->content_type, capture->id);
     for (const struct reply_header *header = capture->headers; header != NULL;
          header = header->next)
         buf_printf(&conn->refusal, "%s: %s\r\n", header->name, header->value);
@@ -133,7 +142,7 @@ static void refuse(struct conn *conn, int status, const struct err *err)
 
     capture_err(conn->server, &capture, status, err);
     capture_account(conn->server, &capture, err);
-    build_refusal(conn, &capture);
+    build_refusal(conn, &capture, false);
     capture_clear(&capture);
     conn->state = CONN_REFUSED;
     h2o_socket_read_stop(conn->sock);
@@ -155,7 +164,9 @@ int conn_check_addressee(const struct conn *conn, const struct http_head *head, 
 static int check_sizes(const struct conn *conn, const struct http_head *head, int *status,
                        struct err *err)
 {
-    size_t max = conn->server->config->body_max_bytes;
+    const struct http_config *config = conn->server->config;
+    uint64_t max =
+        upload_wanted(conn->server, head) ? config->upload_max_bytes : config->body_max_bytes;
 
     if (head->size > HEAD_MAX_BYTES) {
         *status = 431;
@@ -164,7 +175,8 @@ static int check_sizes(const struct conn *conn, const struct http_head *head, in
     }
     if (head->framing == HTTP_BODY_LENGTH && head->content_length > max) {
         *status = 413;
-        return err_set(err, ERR_INVALID, "the request body is larger than %zu bytes", max);
+        return err_set(err, ERR_INVALID, "the request body is larger than %llu bytes",
+                       (unsigned long long)max);
     }
     return 0;
 }
@@ -179,8 +191,11 @@ static int check_scanned(const struct conn *conn, const struct http_head *head, 
     return -1;
 }
 
-/* Scan what is there. 0: a complete head that h2o may have; 1: more is needed; -1: refused. */
-static int check_head(struct conn *conn)
+/*
+ * Scan what is there. 0: a complete head that h2o may have, unless *UPLOAD; 1: more is needed; -1:
+ * refused.
+ */
+static int check_head(struct conn *conn, bool *upload)
 {
     const h2o_buffer_t *input = conn->sock->input;
     struct http_head head;
@@ -199,23 +214,117 @@ static int check_head(struct conn *conn)
     } else if (err.code == ERR_LIMIT) {
         status = 431;
     }
+    *upload = rc == 0 && upload_wanted(conn->server, &head);
     if (rc < 0)
         refuse(conn, status, &err);
     return rc;
 }
 
+/* --- uploads --------------------------------------------------------------------------------- */
+
+static void begin_upload(struct conn *conn)
+{
+    int room = UPLOAD_RECEIVE_BYTES;
+
+    conn->state = CONN_UPLOAD;
+    conn_upload_pause(conn);
+    /* only fails on sockets that are not TCP */
+    (void)!setsockopt(h2o_socket_get_fd(conn->sock), SOL_SOCKET, SO_RCVBUF, &room, sizeof(room));
+    conn->upload = upload_new(conn->server, conn);
+    upload_begin(conn->upload);
+}
+
+h2o_socket_t *conn_sock(const struct conn *conn)
+{
+    return conn->sock;
+}
+
+static void on_upload_read(h2o_socket_t *sock, const char *h2o_err)
+{
+    struct conn *conn = sock->on_close.data;
+
+    if (h2o_err != NULL)
+        conn_close(conn);
+    else
+        upload_readable(conn->upload);
+}
+
+void conn_upload_read(struct conn *conn)
+{
+    arm(conn, conn->server->config->request_timeout_ms);
+    h2o_socket_read_start(conn->sock, on_upload_read);
+}
+
+void conn_upload_pause(struct conn *conn)
+{
+    timer_cancel(&conn->timer);
+    h2o_socket_read_stop(conn->sock);
+}
+
+static void on_continued(h2o_socket_t *sock, const char *h2o_err)
+{
+    struct conn *conn = sock->on_close.data;
+
+    if (h2o_err != NULL)
+        conn_close(conn);
+    else if (conn->upload != NULL)
+        upload_readable(conn->upload);
+}
+
+void conn_upload_continue(struct conn *conn)
+{
+    h2o_iovec_t out = h2o_iovec_init(H2O_STRLIT("HTTP/1.1 100 Continue\r\n\r\n"));
+
+    h2o_socket_write(conn->sock, &out, 1, on_continued);
+}
+
+/* The next request may be there already. */
+static void on_upload_answered(h2o_socket_t *sock, const char *h2o_err)
+{
+    struct conn *conn = sock->on_close.data;
+
+    if (h2o_err != NULL || conn->server->draining) {
+        conn_close(conn);
+        return;
+    }
+    arm(conn, conn->server->config->idle_timeout_ms);
+    h2o_socket_read_start(sock, on_guarded_read);
+    conn->state = CONN_IDLE;
+    if (sock->input->size > 0)
+        on_input(conn);
+}
+
+void conn_upload_answer(struct conn *conn, struct capture *capture, bool keep)
+{
+    h2o_iovec_t out;
+
+    conn->upload = NULL;
+    conn_upload_pause(conn);
+    keep = keep && !conn->server->draining;
+    build_refusal(conn, capture, keep);
+    conn->state = keep ? CONN_ANSWER : CONN_REFUSED;
+    arm(conn, keep ? conn->server->config->idle_timeout_ms : LINGER_MS);
+    out = h2o_iovec_init(conn->refusal.data, conn->refusal.len);
+    h2o_socket_write(conn->sock, &out, 1, keep ? on_upload_answered : on_refusal_written);
+}
+
 /* Input came while h2o waits for a head. CONN may be freed on return. */
 static void on_input(struct conn *conn)
 {
+    bool upload;
     int rc;
 
     if (conn->state == CONN_IDLE)
         arm(conn, conn->server->config->request_timeout_ms);
-    rc = check_head(conn);
+    rc = check_head(conn, &upload);
     if (rc < 0)
         return;
     if (rc == 1) {
         guard(conn, CONN_HEAD);
+        return;
+    }
+    if (upload) {
+        begin_upload(conn);
         return;
     }
     conn->state = CONN_BODY;
@@ -240,6 +349,8 @@ static void on_timeout(struct timer *timer)
 
     if (h2o_socket_is_writing(conn->sock) && conn->state == CONN_BODY) {
         arm(conn, RETRY_MS); /* "100 Continue" or an error of h2o's own is on its way */
+    } else if (conn->state == CONN_UPLOAD) {
+        upload_late(conn->upload);
     } else if (conn->state == CONN_HEAD || conn->state == CONN_BODY) {
         err_set(&err, ERR_TIMEOUT, "the request did not arrive in time");
         refuse(conn, 408, &err);
@@ -259,10 +370,11 @@ static void wait_for_head(struct conn *conn)
         arm(conn, conn->server->config->idle_timeout_ms);
         guard(conn, CONN_IDLE);
     } else {
+        bool upload; /* no: h2o has its head, and reads its body, to the smaller limit */
         int rc;
 
         arm(conn, conn->server->config->request_timeout_ms);
-        rc = check_head(conn);
+        rc = check_head(conn, &upload);
         if (rc == 1)
             guard(conn, CONN_HEAD);
         else if (rc == 0)

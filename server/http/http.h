@@ -19,6 +19,7 @@
 #include "server/loop/work.h"
 
 struct http_head;
+struct upload;
 struct request;
 struct reply;
 struct http_server;
@@ -65,6 +66,12 @@ struct http_config {
     void *ctx; /* request_ctx() */
     struct work_pool *workers;
     size_t body_max_bytes;
+    /*
+     * The one row, by its path, whose PUT takes bodies up to upload_max_bytes, piece by piece
+     * (request_upload). NULL: none.
+     */
+    const char *upload_path;
+    uint64_t upload_max_bytes;
     uint64_t idle_timeout_ms;    /* keep-alive; also for the client to take an answer */
     uint64_t request_timeout_ms; /* head and body of a request, from its first byte */
 };
@@ -104,6 +111,19 @@ struct work_pool *request_workers(const struct request *req);
 void request_set_user(struct request *req, const void *user, size_t size);
 const void *request_user(const struct request *req);
 
+/*
+ * The body of a PUT on upload_path, which has not come yet. NULL: it came whole (it followed
+ * another request in one packet) and request_body has it.
+ */
+struct upload *request_upload(const struct request *req);
+/* A piece, on a worker; one at a time. */
+typedef int (*upload_write_fn)(void *ctx, const void *data, size_t len, struct err *err);
+/* On the loop, exactly once: ERR NULL, all pieces are written; else WRITE's, or that the client has
+ * gone, was too slow or sent what is no body. The handler then answers. */
+typedef void (*upload_done_fn)(void *ctx, const struct err *err);
+/* Begin to read. On the loop, after request_defer and before its reply is answered. */
+void upload_receive(struct upload *upload, upload_write_fn write, upload_done_fn done, void *ctx);
+
 /* The reply, to be sent later on this loop. One reference; it outlives the client. */
 struct reply *request_defer(struct request *req);
 /* The reply of a handler that answers at once. Borrowed. */
@@ -118,6 +138,13 @@ void reply_empty(struct reply *reply, int status);
 void reply_json(struct reply *reply, int status, json_t *json); /* takes the reference */
 void reply_bytes(struct reply *reply, int status, const char *content_type, const void *data,
                  size_t len);                               /* copied */
+/*
+ * LEN bytes of FD (taken), read by workers as the client takes them. When they cannot be read, the
+ * connection ends early: the client sees that bytes are missing.
+ */
+void reply_file(struct reply *reply, int status, const char *content_type, int fd, uint64_t len);
+/* The path of the request, or its route's; as it is logged. */
+const char *reply_target(const struct reply *reply);
 void reply_err(struct reply *reply, const struct err *err); /* by write_error; logs it once */
 
 /* Counters for /metrics, summed over loops. Any thread. */

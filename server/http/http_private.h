@@ -56,6 +56,7 @@ struct reply {
     struct http_server *server;
     h2o_req_t *req;          /* NULL once the client is gone, or with `capture` */
     struct capture *capture; /* or NULL */
+    struct upload *upload;   /* that the capture is of, or NULL */
     struct reply_header *headers;
     bool deferred; /* a handler holds a reference, to be dropped by reply_unref */
     bool done;
@@ -69,7 +70,10 @@ struct reply {
 };
 
 struct request {
-    h2o_req_t *h2o;
+    h2o_req_t *h2o; /* NULL for an upload */
+    struct upload *upload;
+    struct conn *conn;
+    h2o_mem_pool_t *pool;
     struct http_server *server;
     struct reply *reply;
     struct route_match match;
@@ -93,6 +97,15 @@ void conn_request_began(struct conn *conn);
 /* The answer is about to be written: the client has the idle timeout to take it. */
 void conn_answering(struct conn *conn);
 void conn_request_ended(struct conn *conn);
+/* upload.c reads in h2o's place: the socket's input is UPLOAD's until conn_upload_answer. */
+h2o_socket_t *conn_sock(const struct conn *conn);
+/* Read on; upload_readable is called. The client has the request timeout for the next byte. */
+void conn_upload_read(struct conn *conn);
+void conn_upload_pause(struct conn *conn);
+/* Say "100 Continue"; upload_readable is called after it. */
+void conn_upload_continue(struct conn *conn);
+/* Send CAPTURE. KEEP: the body is read to its end and the next request may come. */
+void conn_upload_answer(struct conn *conn, struct capture *capture, bool keep);
 /* Close idle connections; with ALL every one. */
 void conn_close_all(struct http_server *server, bool all);
 /* Requests of which a part has come, and no handler has seen anything. */
@@ -114,6 +127,27 @@ void capture_clear(struct capture *capture);
 void capture_account(struct http_server *server, const struct capture *capture,
                      const struct err *err);
 const char *status_reason(int status);
+
+/* The reply of an upload is there: in its capture. */
+void upload_answered(struct upload *upload);
+
+/* server.c: from a complete head in the socket's input to a handler's answer or its promise. */
+void request_run(struct request *req);
+
+/* upload.c */
+/* HEAD begins one. */
+bool upload_wanted(const struct http_server *server, const struct http_head *head);
+/* A complete head is in CONN's input, and h2o knows nothing of it. Owned by its reply and CONN. */
+struct upload *upload_new(struct http_server *server, struct conn *conn);
+/* Run the handler. CONN may be freed on return. */
+void upload_begin(struct upload *upload);
+void upload_readable(struct upload *upload);
+void upload_late(struct upload *upload); /* nothing came for the request timeout */
+void upload_conn_gone(struct upload *upload);
+void upload_unref(struct upload *upload);
+
+/* stream.c: begin the response of REPLY, whose head is set, with LEN bytes of FD (taken). */
+void stream_start(struct reply *reply, int fd, uint64_t len);
 
 /* request.c: check and decode the parameters and the query of a matched request. */
 int request_decode(struct request *req, struct err *err);

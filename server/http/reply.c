@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/base/fd.h"
 #include "server/base/hash.h"
 #include "server/base/log.h"
 #include "server/base/mem.h"
@@ -48,6 +49,8 @@ void reply_release(struct reply *reply)
     if (--reply->refs > 0)
         return;
     reply->server->active--;
+    if (reply->upload != NULL)
+        upload_unref(reply->upload);
     free_headers(reply->headers);
     free(reply);
 }
@@ -160,13 +163,11 @@ static void keep(struct reply *reply, int status, const char *content_type, cons
     buf_add(&capture->body, data, len);
 }
 
-static void send_by_h2o(struct reply *reply, int status, const char *content_type, const void *data,
-                        size_t len)
+/* All before the body; BODILESS: no length either (RFC 9110 section 8.6). */
+static void set_head(struct reply *reply, int status, const char *content_type, uint64_t len,
+                     bool bodiless)
 {
-    static h2o_generator_t generator = {NULL, NULL};
     h2o_req_t *req = reply->req;
-    bool bodiless = status == 204 || status == 304; /* RFC 9110 section 8.6: no length either */
-    h2o_iovec_t body = h2o_strdup(&req->pool, data, len);
 
     req->res.status = status;
     req->res.reason = status_reason(status);
@@ -179,6 +180,17 @@ static void send_by_h2o(struct reply *reply, int status, const char *content_typ
     for (struct reply_header *header = reply->headers; header != NULL; header = header->next)
         add_header(req, header->name, header->value);
     conn_answering(conn_of(req));
+}
+
+static void send_by_h2o(struct reply *reply, int status, const char *content_type, const void *data,
+                        size_t len)
+{
+    static h2o_generator_t generator = {NULL, NULL};
+    h2o_req_t *req = reply->req;
+    bool bodiless = status == 204 || status == 304;
+    h2o_iovec_t body = h2o_strdup(&req->pool, data, len);
+
+    set_head(reply, status, content_type, len, bodiless);
     reply->server->sending = reply;
     h2o_start_response(req, &generator);
     reply->server->sending = NULL;
@@ -198,11 +210,30 @@ static void finish(struct reply *reply, int status, const char *content_type, co
         status = reply->forced_status;
     if (reply->capture != NULL) {
         keep(reply, status, content_type, data, len);
-        return; /* its user logs it */
+        if (reply->upload == NULL)
+            return; /* its user logs it */
+        account(reply, status);
+        upload_answered(reply->upload);
+        return;
     }
     account(reply, status);
     if (reply->req != NULL)
         send_by_h2o(reply, status, content_type, data, len);
+}
+
+void reply_file(struct reply *reply, int status, const char *content_type, int fd, uint64_t len)
+{
+    if (reply->done || reply->capture != NULL || reply->req == NULL) {
+        fd_close(&fd);
+        reply_empty(reply, status); /* logs it; nobody is there to take the file */
+        return;
+    }
+    reply->done = true;
+    account(reply, status);
+    set_head(reply, status, content_type, len, false);
+    reply->server->sending = reply;
+    stream_start(reply, fd, len);
+    reply->server->sending = NULL;
 }
 
 void reply_empty(struct reply *reply, int status)
@@ -222,7 +253,8 @@ void reply_json(struct reply *reply, int status, json_t *json)
     _cleanup_free_ char *text = NULL;
 
     /* E2B's SDKs compare "code" with the status, so one that we force must be there too. */
-    if (reply->forced_status != 0 && json_is_object(json) && json_has(json, "code"))
+    if (reply->forced_status != 0 && json_is_object(json) &&
+        json_is_integer(json_object_get(json, "code")))
         json_put_i64(json, "code", reply->forced_status);
     text = json_text(json);
     finish(reply, status, "application/json", text, strlen(text));
@@ -305,6 +337,11 @@ void capture_account(struct http_server *server, const struct capture *capture,
     stats_count(server->stats, capture->status, 0);
     log_info("request refused", "server", server->config->name, "status", log_num(capture->status),
              "message", err->msg, "request_id", capture->id);
+}
+
+const char *reply_target(const struct reply *reply)
+{
+    return reply->path;
 }
 
 const char *status_reason(int status)

@@ -54,8 +54,8 @@ static int check_query(struct request *req, struct err *err)
     size_t value_len;
 
     while (next_pair(&at, &name, &name_len, &value, &value_len)) {
-        if (decode(&req->h2o->pool, name, name_len, true) == NULL ||
-            decode(&req->h2o->pool, value, value_len, true) == NULL)
+        if (decode(req->pool, name, name_len, true) == NULL ||
+            decode(req->pool, value, value_len, true) == NULL)
             return err_set(err, ERR_INVALID,
                            "the query string is not percent-encoded UTF-8 without NUL");
     }
@@ -67,7 +67,7 @@ int request_decode(struct request *req, struct err *err)
     for (size_t i = 0; i < req->match.param_count; i++) {
         const struct route_param *param = &req->match.params[i];
 
-        req->params[i] = decode(&req->h2o->pool, param->value, param->value_len, false);
+        req->params[i] = decode(req->pool, param->value, param->value_len, false);
         if (req->params[i] == NULL)
             return err_set(err, ERR_INVALID, "the path parameter %.*s is not valid",
                            (int)param->name_len, param->name);
@@ -92,7 +92,7 @@ const char *request_query_raw(const struct request *req, const char *name, size_
     size_t name_len;
 
     while (next_pair(&at, &pair_name, &name_len, &value, len)) {
-        if (str_eq(decode(&req->h2o->pool, pair_name, name_len, true), name))
+        if (str_eq(decode(req->pool, pair_name, name_len, true), name))
             return value;
     }
     return NULL;
@@ -103,7 +103,7 @@ const char *request_query(const struct request *req, const char *name)
     size_t len;
     const char *value = request_query_raw(req, name, &len);
 
-    return value == NULL ? NULL : decode(&req->h2o->pool, value, len, true);
+    return value == NULL ? NULL : decode(req->pool, value, len, true);
 }
 
 const char *request_header(const struct request *req, const char *name)
@@ -112,12 +112,14 @@ const char *request_header(const struct request *req, const char *name)
 
     if (header == NULL)
         return NULL;
-    return h2o_strdup(&req->h2o->pool, header->value, header->value_len).base;
+    return h2o_strdup(req->pool, header->value, header->value_len).base;
 }
 
 const char *request_body(const struct request *req, size_t *len)
 {
-    *len = req->h2o->entity.base == NULL ? 0 : req->h2o->entity.len;
+    bool some = req->h2o != NULL && req->h2o->entity.base != NULL;
+
+    *len = some ? req->h2o->entity.len : 0;
     return *len == 0 ? "" : req->h2o->entity.base;
 }
 
@@ -170,6 +172,11 @@ const void *request_user(const struct request *req)
 struct reply *request_reply(struct request *req)
 {
     return req->reply;
+}
+
+struct upload *request_upload(const struct request *req)
+{
+    return req->upload;
 }
 
 struct reply *request_defer(struct request *req)

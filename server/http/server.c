@@ -15,6 +15,8 @@
 #define CORS_MAX_AGE_S "7200" /* the most that any browser keeps it */
 /* conn.c keeps the real timeouts; h2o's is a second line and follows the wall clock. */
 #define H2O_TIMEOUT_EXTRA_MS 60000
+/* It also runs, and cannot be stopped, while upload.c reads: the longest upload. */
+#define H2O_TIMEOUT_UPLOAD_MS (24 * 3600 * 1000)
 
 struct dispatch_handler {
     h2o_handler_t super;
@@ -48,7 +50,7 @@ static void add_hook(h2o_req_t *req, struct reply *reply, struct conn *conn)
 /* The head as it came: h2o keeps it at the front of the input until the request is answered. */
 static int scan_head(struct request *req, struct err *err)
 {
-    const h2o_buffer_t *input = req->h2o->conn->callbacks->get_socket(req->h2o->conn)->input;
+    const h2o_buffer_t *input = conn_sock(req->conn)->input;
 
     if (http_head_scan(input->bytes, input->size, &req->head, err) != 0)
         return err->code != ERR_NONE ? -1 : err_set(err, ERR_INVALID, "the request is malformed");
@@ -57,7 +59,7 @@ static int scan_head(struct request *req, struct err *err)
 
 static h2o_iovec_t pool_copy(struct request *req, const char *s, size_t len)
 {
-    return h2o_strdup(&req->h2o->pool, s, len);
+    return h2o_strdup(req->pool, s, len);
 }
 
 /* Split the target into path and query; the authority of an absolute form is dropped. */
@@ -98,12 +100,12 @@ static int check_request(struct request *req, struct err *err)
     id = http_head_find(&req->head, "x-request-id");
     if (id != NULL)
         reply_set_id(req->reply, id->value, id->value_len);
-    if (conn_check_addressee(conn_of(req->h2o), &req->head, err) < 0) {
+    if (conn_check_addressee(req->conn, &req->head, err) < 0) {
         req->reply->forced_status = 421;
         req->reply->close = true;
         return -1;
     }
-    if (req->h2o->entity.base != NULL && req->h2o->entity.len > max) {
+    if (req->h2o != NULL && req->h2o->entity.base != NULL && req->h2o->entity.len > max) {
         req->reply->forced_status = 413;
         return err_set(err, ERR_INVALID, "the request body is larger than %zu bytes", max);
     }
@@ -182,23 +184,28 @@ static int run_handler(struct request *req, struct err *err)
     return 0;
 }
 
+void request_run(struct request *req)
+{
+    struct err err = {0};
+
+    if (check_request(req, &err) < 0)
+        reply_err(req->reply, &err);
+    else if (!answer_preflight(req) && (find_route(req, &err) < 0 || run_handler(req, &err) < 0))
+        reply_err(req->reply, &err);
+    secret_wipe(req->user, req->has_user ? sizeof(req->user) : 0);
+    reply_release(req->reply);
+}
+
 static int on_req(h2o_handler_t *self, h2o_req_t *h2o)
 {
     struct http_server *server = ((struct dispatch_handler *)self)->server;
-    struct request req = {.h2o = h2o, .server = server, .match = {0}};
     struct conn *conn = conn_of(h2o);
-    struct err err = {0};
+    struct request req = {.h2o = h2o, .pool = &h2o->pool, .conn = conn, .server = server};
 
     conn_request_began(conn);
     req.reply = reply_new(server, h2o, NULL);
     add_hook(h2o, req.reply, conn);
-    if (check_request(&req, &err) < 0)
-        reply_err(req.reply, &err);
-    else if (!answer_preflight(&req) &&
-             (find_route(&req, &err) < 0 || run_handler(&req, &err) < 0))
-        reply_err(req.reply, &err);
-    secret_wipe(req.user, req.has_user ? sizeof(req.user) : 0);
-    reply_release(req.reply);
+    request_run(&req);
     return 0;
 }
 
@@ -213,7 +220,8 @@ static void configure(struct http_server *server)
     server->globalconf.server_name = h2o_iovec_init(H2O_STRLIT("sandpit"));
     server->globalconf.http1.upgrade_to_http2 = 0;
     server->globalconf.http1.req_timeout =
-        config->idle_timeout_ms + config->request_timeout_ms + H2O_TIMEOUT_EXTRA_MS;
+        config->idle_timeout_ms + config->request_timeout_ms +
+        (config->upload_path != NULL ? H2O_TIMEOUT_UPLOAD_MS : H2O_TIMEOUT_EXTRA_MS);
     /* h2o refuses a chunked body of exactly this many bytes. */
     server->globalconf.max_request_entity_size = config->body_max_bytes + 1;
     host =

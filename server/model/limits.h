@@ -32,6 +32,8 @@
 #define IDEMPOTENCY_KEYS_MAX 1000000 /* on one server */
 
 #define API_BODY_MAX_BYTES (1024 * 1024)
+#define VOLUME_FILE_MAX_BYTES (UINT64_C(64) << 30) /* of one upload into a volume */
+#define VOLUME_CALLS_MAX 8 /* operations on files of volumes that hold a worker at once */
 #define HEAD_MAX_BYTES (64 * 1024) /* request line and headers together */
 #define HEAD_FIELDS_MAX 100        /* header fields */
 
