@@ -15,10 +15,27 @@ int sandbox_get(struct request *req, struct err *err);
 int sandbox_delete(struct request *req, struct err *err);
 int sandbox_set_timeout(struct request *req, struct err *err);
 int sandbox_refresh(struct request *req, struct err *err);
+/* The body, an object; empty counts as {}. NULL when it is not. */
+json_t *body_json(struct request *req, struct err *err);
+/* KEY of the body in seconds, between 0 and MAX_S. REQUIRED: must be there, else *OUT_MS stays. */
+int body_seconds(struct request *req, const char *key, int64_t max_s, bool required,
+                 int64_t *out_ms, struct err *err);
+
+/* pause.c */
 int sandbox_connect_v1(struct request *req, struct err *err);
 int sandbox_connect_v2(struct request *req, struct err *err);
 int sandbox_pause(struct request *req, struct err *err);
 int sandbox_resume(struct request *req, struct err *err);
+/* What a pause, resume, snapshot or fork kept: "memory" or "filesystem". */
+#define KEPT_HEADER "x-sandpit-kept"
+#define KEPT_MEMORY "memory"
+#define KEPT_FILES "filesystem"
+
+/* snapshots.c, fork.c */
+int sandbox_snapshot(struct request *req, struct err *err);
+int snapshots_list(struct request *req, struct err *err);
+int template_delete(struct request *req, struct err *err);
+int sandbox_fork(struct request *req, struct err *err);
 
 /* network.c */
 int sandbox_set_network(struct request *req, struct err *err);

@@ -22,7 +22,6 @@ struct sandbox_op {
     char id[SANDBOX_ID_SIZE];
     int64_t timeout_ms;
     bool extend_only;
-    bool resumed;
     bool v2;
     char *idempotency_key; /* owned; NULL: none */
     struct create_body create;
@@ -86,8 +85,7 @@ static void op_done_empty(struct work *work)
     op_free(op);
 }
 
-/* The body, an object; empty counts as {}. NULL when it is not. */
-static json_t *body_json(struct request *req, struct err *err)
+json_t *body_json(struct request *req, struct err *err)
 {
     json_t *body = request_json(req, err);
 
@@ -187,9 +185,8 @@ int sandbox_delete(struct request *req, struct err *err)
 
 /* --- POST …/timeout, POST …/refreshes -------------------------------------------------------- */
 
-/* KEY of the body in seconds, between 0 and MAX_S. REQUIRED: must be there, else *OUT_MS stays. */
-static int body_seconds(struct request *req, const char *key, int64_t max_s, bool required,
-                        int64_t *out_ms, struct err *err)
+int body_seconds(struct request *req, const char *key, int64_t max_s, bool required,
+                 int64_t *out_ms, struct err *err)
 {
     _cleanup_json_ json_t *body = body_json(req, err);
     int64_t seconds = -1;
@@ -233,94 +230,4 @@ int sandbox_refresh(struct request *req, struct err *err)
         op->timeout_ms = SANDBOX_REFRESH_MIN_S * MS_PER_S;
     op->extend_only = true;
     return op_submit(req, &op, timeout_run, op_done_empty, err);
-}
-
-/* --- POST …/connect, POST /v2/…/connect, POST …/pause, POST …/resume ------------------------- */
-
-/* `memory`: false asks for a restart from files alone, which is not built. */
-static int refuse_memory_false(struct request *req, struct err *err)
-{
-    _cleanup_json_ json_t *body = body_json(req, err);
-    bool memory = true;
-
-    if (body == NULL)
-        return -1;
-    if (json_get_bool(body, "memory", &memory, err) < 0)
-        return error_schema(err);
-    if (!memory)
-        return err_set(err, ERR_UNSUPPORTED, "memory=false is not supported: a pause keeps memory");
-    return 0;
-}
-
-static void connect_run(struct work *work)
-{
-    struct sandbox_op *op = container_of(work, struct sandbox_op, work);
-
-    op->rc = lifecycle_connect(op->api->lifecycle, op->who.namespace_, op->id, op->timeout_ms,
-                               &op->resumed, &op->sandbox, &op->err);
-}
-
-static void resume_run(struct work *work)
-{
-    struct sandbox_op *op = container_of(work, struct sandbox_op, work);
-
-    op->rc = lifecycle_resume(op->api->lifecycle, op->who.namespace_, op->id, op->timeout_ms,
-                              &op->sandbox, &op->err);
-    op->resumed = true;
-}
-
-static void connect_done(struct work *work)
-{
-    struct sandbox_op *op = container_of(work, struct sandbox_op, work);
-
-    if (op->rc == 0)
-        reply_json(op->reply, op->resumed ? 201 : 200, wire_sandbox(op->api, &op->sandbox));
-    else
-        reply_err(op->reply, &op->err);
-    op_free(op);
-}
-
-static int start_again(struct request *req, int64_t default_s, bool timeout_required,
-                       void (*run)(struct work *work), struct err *err)
-{
-    _cleanup_(cleanup_op) struct sandbox_op *op = op_new(req, err);
-
-    if (op == NULL)
-        return -1;
-    op->timeout_ms = default_s * MS_PER_S;
-    if (body_seconds(req, "timeout", INT32_MAX, timeout_required, &op->timeout_ms, err) < 0 ||
-        refuse_memory_false(req, err) < 0)
-        return -1;
-    return op_submit(req, &op, run, connect_done, err);
-}
-
-int sandbox_connect_v1(struct request *req, struct err *err)
-{
-    return start_again(req, 0, true, connect_run, err);
-}
-
-int sandbox_connect_v2(struct request *req, struct err *err)
-{
-    return start_again(req, SANDBOX_TIMEOUT_DEFAULT_S, false, connect_run, err);
-}
-
-int sandbox_resume(struct request *req, struct err *err)
-{
-    return start_again(req, SANDBOX_TIMEOUT_V1_DEFAULT_S, false, resume_run, err);
-}
-
-static void pause_run(struct work *work)
-{
-    struct sandbox_op *op = container_of(work, struct sandbox_op, work);
-
-    op->rc = lifecycle_pause(op->api->lifecycle, op->who.namespace_, op->id, &op->err);
-}
-
-int sandbox_pause(struct request *req, struct err *err)
-{
-    _cleanup_(cleanup_op) struct sandbox_op *op = op_new(req, err);
-
-    if (op == NULL || refuse_memory_false(req, err) < 0)
-        return -1;
-    return op_submit(req, &op, pause_run, op_done_empty, err);
 }

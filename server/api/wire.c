@@ -117,15 +117,17 @@ json_t *wire_detail(struct api *api, const struct sandbox *sandbox)
     json_put_str(lifecycle, "onTimeout", sandbox->auto_pause ? "pause" : "kill");
     json_put(object, "lifecycle", lifecycle);
     if (sandbox->state == SANDBOX_PAUSED)
-        json_put_str(object, "pauseMode", "full"); /* memory is kept */
+        json_put_str(object, "pauseMode", sandbox->paused_files ? "filesystem" : "full");
     return object;
 }
 
+/* A list of TEXT, empty when that is. */
 static json_t *one_string(const char *text)
 {
     json_t *array = json_array();
 
-    json_array_append_new(array, json_string(text));
+    if (text[0] != '\0')
+        json_array_append_new(array, json_string(text));
     return array;
 }
 

@@ -89,8 +89,8 @@ static int parse_pause(const json_t *body, struct lifecycle_create *request, str
                        "autoPauseMemory=false only applies when autoPause is true.");
     if (request->auto_resume)
         return err_set(err, ERR_INVALID, "autoPauseMemory=false cannot be used with autoResume.");
-    return err_set(err, ERR_UNSUPPORTED,
-                   "autoPauseMemory=false is not supported: a pause here keeps memory");
+    request->auto_pause_files = true;
+    return 0;
 }
 
 /* Checked further by lifecycle, which knows the volumes. */

@@ -40,6 +40,7 @@ static int fill(struct lifecycle *lifecycle, const struct lifecycle_create *requ
     memcpy(out->envd_build, lifecycle->config.envd_build, sizeof(out->envd_build));
     out->secure = request->secure;
     out->auto_pause = request->auto_pause;
+    out->auto_pause_files = request->auto_pause_files;
     out->auto_resume = request->auto_resume;
     out->internet = request->internet;
     out->internet_set = request->internet_set;
@@ -179,6 +180,8 @@ int create_once(struct lifecycle *lifecycle, const struct lifecycle_create *requ
         return -1;
     if (id != NULL)
         memcpy(sandbox.id, id, sizeof(sandbox.id));
+    if (template.snapshot_id[0] != '\0')
+        return sandbox_from_snapshot(lifecycle, template.snapshot_id, &sandbox, &birth, out, err);
     return sandbox_bring_up(lifecycle, &sandbox, &birth, out, err);
 }
 

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "server/lifecycle/catalog.h"
 #include "server/lifecycle/lifecycle.h"
 #include "server/lifecycle/registry.h"
 
@@ -27,6 +28,7 @@ struct lifecycle {
     int64_t installed_unix_ms;      /* when this state folder was first used */
     struct registry registry;
     struct claims claims;
+    struct catalog catalog;
     pthread_t timer;
     bool timer_started;
     pthread_mutex_t works_lock; /* guards works */
@@ -70,6 +72,11 @@ struct birth {
  */
 int sandbox_bring_up(struct lifecycle *lifecycle, struct sandbox *sandbox,
                      const struct birth *birth, struct sandbox *out, struct err *err);
+
+/* snapshot_start.c: the same, beginning with the file system and variables of a snapshot. */
+int sandbox_from_snapshot(struct lifecycle *lifecycle, const char *snapshot_id,
+                          struct sandbox *sandbox, const struct birth *birth, struct sandbox *out,
+                          struct err *err);
 
 /*
  * spec.c: what envd reads before it serves (engine.h, envd_config), to secret_text_free; ENV may be
@@ -137,15 +144,42 @@ int entry_end(struct lifecycle *lifecycle, struct entry *entry, enum sandbox_end
               struct err *err);
 
 /* pause.c: a held ENTRY; the caller lets go. */
-int entry_pause(struct lifecycle *lifecycle, struct entry *entry, struct err *err);
-int entry_resume(struct lifecycle *lifecycle, struct entry *entry, int64_t timeout_ms,
+int entry_pause(struct lifecycle *lifecycle, struct entry *entry, const struct lifecycle_pause *how,
+                struct err *err);
+/* Start-up: a pause or resume that was begun ends as a pause. May repeat what was done. */
+int entry_pause_again(struct lifecycle *lifecycle, struct entry *entry, struct err *err);
+int entry_resume(struct lifecycle *lifecycle, struct entry *entry, int64_t timeout_ms, bool reboot,
                  struct err *err);
+/* Its processes are gone, its file system is there: paused without memory from now on. */
+int entry_forget_memory(struct lifecycle *lifecycle, struct entry *entry, struct err *err);
+
+/* guest.c: envd of ID answers GET /health within TIMEOUT_MS. Blocks. */
+bool guest_answers(struct lifecycle *lifecycle, const char *id, int64_t timeout_ms);
+
+/*
+ * snapshot.c: the catalog from the store; what a crash left half done is removed. After the
+ * sandboxes have been adopted.
+ */
+int snapshots_reconcile(struct lifecycle *lifecycle, struct err *err);
+/* *ROW, CREATING, for ENTRY: what every capture's row holds. */
+void snapshot_fill(const struct entry *entry, const char *client, struct snapshot *row);
+/*
+ * Intent and act for the held, running ENTRY: the row of *ROW and the engine's copy. On failure
+ * nothing is left of either.
+ */
+int snapshot_capture(struct lifecycle *lifecycle, const struct entry *entry, struct snapshot *row,
+                     struct err *err);
+/* The engine's copy and the row. *ERR is for the log. */
+int snapshot_discard(struct lifecycle *lifecycle, const struct snapshot *row, struct err *err);
 
 /* secrets.c: NETWORK (JSON text or NULL) has a rule, so hosts whose TLS the gateway terminates. */
 bool network_has_rules(const char *network);
 
 /* timeout.c */
 int timeout_check(int64_t timeout_s, struct err *err);
+/* Move the end of the held, running ENTRY: the store first, then memory and the timer. */
+int entry_move_end(struct lifecycle *lifecycle, struct entry *entry, int64_t timeout_ms,
+                   bool extend_only, struct err *err);
 int timeout_start(struct lifecycle *lifecycle, struct err *err);
 void timeout_stop(struct lifecycle *lifecycle);
 /* What is due for ID now: its end, a pause, or nothing. Worker. */

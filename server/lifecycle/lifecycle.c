@@ -77,6 +77,7 @@ int lifecycle_new(const struct lifecycle_config *config, struct lifecycle **out,
     lifecycle->config.on_end = NULL; /* nobody is connected before this returns */
     registry_init(&lifecycle->registry);
     pthread_mutex_init(&lifecycle->claims.lock, NULL);
+    catalog_init(&lifecycle->catalog);
     pthread_mutex_init(&lifecycle->works_lock, NULL);
     pthread_mutex_init(&lifecycle->volumes_lock, NULL);
     pthread_cond_init(&lifecycle->works_done, NULL);
@@ -108,6 +109,7 @@ void lifecycle_free(struct lifecycle *lifecycle)
     lifecycle_stop(lifecycle);
     registry_clear(&lifecycle->registry);
     pthread_mutex_destroy(&lifecycle->claims.lock);
+    catalog_clear(&lifecycle->catalog);
     pthread_cond_destroy(&lifecycle->works_done);
     pthread_mutex_destroy(&lifecycle->works_lock);
     pthread_mutex_destroy(&lifecycle->volumes_lock);

@@ -19,6 +19,7 @@
 #include "server/loop/work.h"
 #include "server/model/network.h"
 #include "server/model/sandbox.h"
+#include "server/model/snapshot.h"
 #include "server/model/template.h"
 #include "server/store/store.h"
 
@@ -98,6 +99,7 @@ struct lifecycle_create { /* borrowed for the call */
     int64_t timeout_s;
     bool secure;
     bool auto_pause;
+    bool auto_pause_files; /* that pause keeps files alone */
     bool auto_resume;
     bool internet;
     bool internet_set;
@@ -133,15 +135,80 @@ struct lifecycle_network { /* borrowed for the call */
 int lifecycle_set_network(struct lifecycle *lifecycle, const char *namespace_, const char *id,
                           const struct lifecycle_network *network, struct err *err);
 
+struct lifecycle_pause {
+    bool files_only;      /* `memory`: false: end its processes, keep its file system */
+    bool require_healthy; /* `requireHealthyGuest`: not when envd does not answer */
+};
 /*
- * [worker] Stop its processes, memory kept, until a connect or resume; no timeout runs meanwhile.
- * ERR_CONFLICT already paused, ERR_UNSUPPORTED the engine cannot.
+ * [worker] No timeout runs until a connect or resume. Frozen, its memory kept while the machine
+ * runs, or stopped; its file system is on the disk then. ERR_CONFLICT already paused, ERR_BUSY
+ * require_healthy and envd does not answer (it keeps running), ERR_UNSUPPORTED the engine cannot.
  */
 int lifecycle_pause(struct lifecycle *lifecycle, const char *namespace_, const char *id,
-                    struct err *err);
-/* [worker] ERR_CONFLICT when it runs already. *OUT owned. */
+                    const struct lifecycle_pause *how, struct err *err);
+
+struct lifecycle_wake {
+    int64_t timeout_ms;
+    bool reboot;         /* `memory`: false: a paused one boots from its files */
+    bool must_be_paused; /* ERR_CONFLICT when it runs */
+    bool traffic;        /* nobody asked by name: not one that was paused without memory */
+};
+struct lifecycle_woken {
+    bool resumed; /* it was paused */
+    bool booted;  /* from its files alone */
+    struct sandbox sandbox;
+};
+/*
+ * [worker] Resume a paused one; extend one that runs. Who comes while it is being resumed waits for
+ * that. ERR_CONFLICT also with error_code "sandbox_start_in_flight" (REBOOT while somebody else
+ * resumes it) and "sandbox_snapshot_guest_agent_unresponsive". OUT->sandbox is owned.
+ */
+int lifecycle_wake(struct lifecycle *lifecycle, const char *namespace_, const char *id,
+                   const struct lifecycle_wake *how, struct lifecycle_woken *out, struct err *err);
+/* [worker] lifecycle_wake of one that must be paused. *OUT owned. */
 int lifecycle_resume(struct lifecycle *lifecycle, const char *namespace_, const char *id,
                      int64_t timeout_ms, struct sandbox *out, struct err *err);
+
+struct lifecycle_snapshot { /* borrowed for the call */
+    const char *namespace_;
+    const char *client;
+    const char *sandbox_id;
+    const char *name; /* "[namespace/]name[:tag]", NULL for none */
+};
+/*
+ * [worker] Keep a copy of the file system of a running sandbox, which goes on. *OUT owned.
+ * ERR_INVALID the name, ERR_CONFLICT paused, ERR_LIMIT too many, ERR_UNSUPPORTED.
+ */
+int lifecycle_snapshot(struct lifecycle *lifecycle, const struct lifecycle_snapshot *request,
+                       struct snapshot *out, struct err *err);
+/* [any] What can be started from, newest first, to snapshot_list_free. */
+void lifecycle_snapshot_list(struct lifecycle *lifecycle, const char *namespace_,
+                             struct snapshot **out, size_t *count);
+/*
+ * [worker] The snapshots that REF (a snapshot id, name, template id, with or without a tag) means;
+ * sandboxes that began with them stay. ERR_NOT_FOUND.
+ */
+int lifecycle_snapshot_delete(struct lifecycle *lifecycle, const char *namespace_, const char *ref,
+                              struct err *err);
+
+struct lifecycle_fork { /* borrowed for the call */
+    const char *namespace_;
+    const char *client;
+    const char *sandbox_id;
+    int64_t timeout_s;
+    size_t count; /* 1..FORK_COUNT_MAX */
+};
+struct lifecycle_forked {
+    int rc; /* 0: `sandbox` is owned; -1: `err` */
+    struct sandbox sandbox;
+    struct err err;
+};
+/*
+ * [worker] Capture a running sandbox once and start COUNT sandboxes from it. 0 with OUT[0..count)
+ * filled, also when all of them failed; -1: none was tried.
+ */
+int lifecycle_fork(struct lifecycle *lifecycle, const struct lifecycle_fork *request,
+                   struct lifecycle_forked *out, struct err *err);
 
 /* [any] *OUT owned. */
 int lifecycle_get(struct lifecycle *lifecycle, const char *namespace_, const char *id,
@@ -151,7 +218,7 @@ int lifecycle_list(struct lifecycle *lifecycle, const char *namespace_, struct s
                    size_t *count, struct err *err);
 void sandbox_list_free(struct sandbox *list, size_t count);
 
-/* [any] Templates visible to NAMESPACE_; for now the built-in base. */
+/* [any] Templates visible to NAMESPACE_: its snapshots, and the built-in base. */
 int lifecycle_template_get(struct lifecycle *lifecycle, const char *namespace_, const char *ref,
                            struct template *out, struct err *err);
 

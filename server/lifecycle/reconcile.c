@@ -26,15 +26,16 @@ static struct entry *load(struct lifecycle *lifecycle, struct sandbox *row, stru
     return entry;
 }
 
-/* What a crash interrupted goes on to where it was going. Lets go of ENTRY on success. */
+/*
+ * A pause that a crash interrupted goes on. A resume is taken back: nobody was told that it runs,
+ * so nobody would keep it from its timeout. Lets go of ENTRY on success.
+ */
 static int finish(struct lifecycle *lifecycle, struct entry *entry, struct err *err)
 {
     int rc = 0;
 
-    if (entry->sandbox.state == SANDBOX_PAUSING)
-        rc = entry_pause(lifecycle, entry, err);
-    else if (entry->sandbox.state == SANDBOX_RESUMING)
-        rc = entry_resume(lifecycle, entry, entry->end_mono_ms - time_mono_ms(), err);
+    if (entry->sandbox.state == SANDBOX_PAUSING || entry->sandbox.state == SANDBOX_RESUMING)
+        rc = entry_pause_again(lifecycle, entry, err);
     if (rc < 0)
         return -1;
     if (entry->sandbox.state == SANDBOX_RUNNING)
@@ -82,6 +83,26 @@ static int take_up(struct lifecycle *lifecycle, struct entry *entry, struct err 
     return finish(lifecycle, entry, err);
 }
 
+/*
+ * The processes of ENTRY are gone, as after a restart of the machine, and its file system is kept.
+ * Paused ones stay paused, without memory. Of running ones, those that were to be paused at their
+ * end are, now; the others have ended.
+ */
+static void keep_files(struct lifecycle *lifecycle, struct entry *entry)
+{
+    struct err err = {0};
+
+    if (entry->sandbox.state == SANDBOX_RUNNING && !entry->sandbox.auto_pause) {
+        end_it(lifecycle, entry, SANDBOX_END_LOST);
+    } else if (entry_forget_memory(lifecycle, entry, &err) < 0) {
+        log_err(LOG_ERROR, "cannot keep the files of a sandbox, ending it", entry->sandbox.id,
+                &err);
+        end_it(lifecycle, entry, SANDBOX_END_LOST);
+    } else {
+        registry_release(&lifecycle->registry, entry);
+    }
+}
+
 static void take_over(struct lifecycle *lifecycle, struct entry *entry)
 {
     struct engine *engine = lifecycle->config.engine;
@@ -91,6 +112,10 @@ static void take_over(struct lifecycle *lifecycle, struct entry *entry)
     if (engine->ops->adopt(engine, sandbox->id, sandbox->engine_data, &err) < 0) {
         if (err.code == ERR_NOT_FOUND) {
             drop_lost(lifecycle, entry);
+            return;
+        }
+        if (err.code == ERR_CONFLICT) {
+            keep_files(lifecycle, entry);
             return;
         }
         log_err(LOG_ERROR, "cannot adopt a sandbox, ending it", sandbox->id, &err);
@@ -172,7 +197,8 @@ int lifecycle_reconcile(struct lifecycle *lifecycle, struct err *err)
         return -1;
     rc = reconcile_rows(lifecycle, rows, count, err);
     sandbox_list_free(rows, count);
-    if (rc < 0 || store_claim_recover(lifecycle->config.store, err) < 0)
+    if (rc < 0 || store_claim_recover(lifecycle->config.store, err) < 0 ||
+        snapshots_reconcile(lifecycle, err) < 0)
         return -1;
     if (destroy_strays(lifecycle, err) < 0)
         return -1;

@@ -263,6 +263,23 @@ void entry_set_state(struct registry *registry, struct entry *entry, enum sandbo
     pthread_mutex_unlock(&registry->lock);
 }
 
+void entry_set_pause(struct registry *registry, struct entry *entry,
+                     const struct pause_marks *marks)
+{
+    pthread_mutex_lock(&registry->lock);
+    entry->sandbox.state = marks->state;
+    entry->sandbox.paused_files = marks->files;
+    entry->sandbox.paused_deaf = marks->deaf;
+    pthread_mutex_unlock(&registry->lock);
+}
+
+void entry_not_exited(struct registry *registry, struct entry *entry)
+{
+    pthread_mutex_lock(&registry->lock);
+    entry->exited = false;
+    pthread_mutex_unlock(&registry->lock);
+}
+
 void entry_set_engine_data(struct registry *registry, struct entry *entry, char *owned)
 {
     pthread_mutex_lock(&registry->lock);

@@ -92,6 +92,16 @@ void registry_remove(struct registry *registry, struct entry *entry);
 
 /* Changes of a held ENTRY. */
 void entry_set_state(struct registry *registry, struct entry *entry, enum sandbox_state state);
+/* What pausing and resuming change. */
+struct pause_marks {
+    enum sandbox_state state;
+    bool files; /* struct sandbox: paused_files */
+    bool deaf;  /* paused_deaf */
+};
+void entry_set_pause(struct registry *registry, struct entry *entry,
+                     const struct pause_marks *marks);
+/* A new run of it begins: what was said of the last one's init does not count. */
+void entry_not_exited(struct registry *registry, struct entry *entry);
 void entry_set_engine_data(struct registry *registry, struct entry *entry, char *owned);
 void entry_set_envd(struct registry *registry, struct entry *entry, const char *version,
                     const char *build);

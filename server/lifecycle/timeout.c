@@ -30,10 +30,11 @@ int timeout_check(int64_t timeout_s, struct err *err)
 /* The held ENTRY has reached its end time. Lets go of it. */
 static void end_or_pause(struct lifecycle *lifecycle, struct entry *entry)
 {
+    const struct lifecycle_pause how = {.files_only = entry->sandbox.auto_pause_files};
     struct err err = {0};
 
     if (entry->sandbox.auto_pause && entry->sandbox.state == SANDBOX_RUNNING) {
-        if (entry_pause(lifecycle, entry, &err) == 0) {
+        if (entry_pause(lifecycle, entry, &how, &err) == 0) {
             registry_release(&lifecycle->registry, entry);
             return;
         }
@@ -51,6 +52,22 @@ static void end_now(struct lifecycle *lifecycle, struct entry *entry, enum sandb
         log_err(LOG_ERROR, "cannot end a sandbox, will retry", NULL, &err);
 }
 
+/* The init of the held ENTRY has ended by itself. Lets go of it. */
+static void end_exited(struct lifecycle *lifecycle, struct entry *entry)
+{
+    struct err err = {0};
+
+    if (entry->sandbox.state == SANDBOX_PAUSED && lifecycle->config.engine->ops->start != NULL) {
+        /* somebody will come back for it: its files are still there */
+        if (entry_forget_memory(lifecycle, entry, &err) == 0) {
+            registry_release(&lifecycle->registry, entry);
+            return;
+        }
+        log_err(LOG_WARN, "cannot keep the files of a paused sandbox", entry->sandbox.id, &err);
+    }
+    end_now(lifecycle, entry, SANDBOX_END_EXITED);
+}
+
 void lifecycle_expire(struct lifecycle *lifecycle, const char *id)
 {
     struct registry *registry = &lifecycle->registry;
@@ -65,7 +82,7 @@ void lifecycle_expire(struct lifecycle *lifecycle, const char *id)
     if (entry == NULL)
         return;
     if (entry_exited(registry, entry)) {
-        end_now(lifecycle, entry, SANDBOX_END_EXITED);
+        end_exited(lifecycle, entry);
     } else if (entry->sandbox.state == SANDBOX_KILLING) {
         end_now(lifecycle, entry, SANDBOX_END_KILLED);
     } else if (entry->sandbox.state == SANDBOX_RUNNING && entry->end_mono_ms <= time_mono_ms()) {
@@ -172,9 +189,8 @@ void timeout_stop(struct lifecycle *lifecycle)
 
 /* --- how clients move the end ---------------------------------------------------------------- */
 
-/* Move the end of the held, running ENTRY: the store first, then memory and the timer. */
-static int move_end(struct lifecycle *lifecycle, struct entry *entry, int64_t timeout_ms,
-                    bool extend_only, struct err *err)
+int entry_move_end(struct lifecycle *lifecycle, struct entry *entry, int64_t timeout_ms,
+                   bool extend_only, struct err *err)
 {
     struct span span = span_from_now(timeout_ms);
 
@@ -199,34 +215,11 @@ int lifecycle_set_timeout(struct lifecycle *lifecycle, const char *namespace_, c
     if (registry_hold(&lifecycle->registry, namespace_, id, &entry, err) < 0)
         return -1;
     if (entry->sandbox.state == SANDBOX_RUNNING)
-        rc = move_end(lifecycle, entry, timeout_ms, extend_only, err);
+        rc = entry_move_end(lifecycle, entry, timeout_ms, extend_only, err);
     else
         rc = err_set(err, ERR_CONFLICT, "Sandbox \"%s\" is paused", id);
     registry_release(&lifecycle->registry, entry);
     if (rc == 0 && timeout_ms <= 0 && !extend_only)
         lifecycle_expire(lifecycle, id); /* now, not when the timer thread gets to it */
-    return rc;
-}
-
-int lifecycle_connect(struct lifecycle *lifecycle, const char *namespace_, const char *id,
-                      int64_t timeout_ms, bool *resumed, struct sandbox *out, struct err *err)
-{
-    struct entry *entry = NULL;
-    bool paused;
-    int rc;
-
-    if (timeout_check(timeout_ms / MS_PER_S, err) < 0 ||
-        registry_hold(&lifecycle->registry, namespace_, id, &entry, err) < 0)
-        return -1;
-    paused = entry->sandbox.state == SANDBOX_PAUSED;
-    if (paused)
-        rc = entry_resume(lifecycle, entry, timeout_ms, err);
-    else
-        rc = move_end(lifecycle, entry, timeout_ms, true, err);
-    if (rc == 0) {
-        sandbox_copy(out, &entry->sandbox);
-        *resumed = paused;
-    }
-    registry_release(&lifecycle->registry, entry);
     return rc;
 }

@@ -20,6 +20,7 @@ struct template
     char alias[TEMPLATE_ID_SIZE]; /* bare name */
     char name[TEMPLATE_ID_SIZE];  /* "namespace/alias", or the bare name of a global one */
     char build_id[UUID_SIZE];
+    char snapshot_id[SANDBOX_ID_SIZE]; /* the engine's, of a snapshot; "" for none */
     uint32_t cpu_count;
     uint32_t memory_mb;
     uint32_t disk_mb;

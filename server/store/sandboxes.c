@@ -45,7 +45,9 @@ static void bind_text(sqlite3_stmt *stmt, int at, const char *text)
 
 int store_sandbox_put(struct store *store, const struct sandbox *s, struct err *err)
 {
-    sqlite3_stmt *stmt = store_begin(store, STMT_SANDBOX_PUT, SYNC_NORMAL, err);
+    /* a sandbox that was paused is there after a power cut, too */
+    enum sync sync = s->state == SANDBOX_PAUSED ? SYNC_FULL : SYNC_NORMAL;
+    sqlite3_stmt *stmt = store_begin(store, STMT_SANDBOX_PUT, sync, err);
     int rc;
 
     if (stmt == NULL)

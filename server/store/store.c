@@ -34,6 +34,16 @@ static const char *const sql[STMT_COUNT] = {
         " cpu_count, memory_mb, disk_mb, flags, metadata, env, network, engine_data,"
         " envd_version, envd_build, base_template, volume_mounts, key_id, timeout_s"
         " FROM sandboxes ORDER BY started_ms, id",
+    [STMT_SNAPSHOT_PUT] =
+        "INSERT OR REPLACE INTO snapshots (id, namespace, client, template_id, name, tag,"
+        " build_id, sandbox_id, base_template, state, created_ms, size_bytes, cpu_count,"
+        " memory_mb, disk_mb, envd_version, env) VALUES "
+        "(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17)",
+    [STMT_SNAPSHOT_DELETE] = "DELETE FROM snapshots WHERE id = ?1",
+    [STMT_SNAPSHOT_LIST] =
+        "SELECT id, namespace, client, template_id, name, tag, build_id, sandbox_id,"
+        " base_template, state, created_ms, size_bytes, cpu_count, memory_mb, disk_mb,"
+        " envd_version, env FROM snapshots ORDER BY created_ms, id",
     [STMT_KEY_ADD] =
         "INSERT INTO keys (id, namespace, client, scopes, sha256, mask_tail, created_ms,"
         " expires_ms, revoked, name, kind, created_by, mask_head, used_ms)"

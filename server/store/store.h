@@ -19,6 +19,7 @@
 #include "server/model/quota.h"
 #include "server/model/sandbox.h"
 #include "server/model/secret.h"
+#include "server/model/snapshot.h"
 #include "server/model/volume.h"
 
 struct store;
@@ -35,7 +36,7 @@ void store_close(struct store *store);
 /* Cheap probe for /readyz: a read works. ERR_BUSY while STORE is NULL: starting or stopping. */
 int store_check(struct store *store, struct err *err);
 
-/* Insert or replace the row of SANDBOX->id. */
+/* Insert or replace the row of SANDBOX->id. A PAUSED one is synced to disk before it returns. */
 int store_sandbox_put(struct store *store, const struct sandbox *sandbox, struct err *err);
 /* Change state only. ERR_NOT_FOUND. */
 int store_sandbox_state(struct store *store, const char *id, enum sandbox_state state,
@@ -49,6 +50,13 @@ int store_sandbox_envd(struct store *store, const char *id, const char *version,
 int store_sandbox_delete(struct store *store, const char *id, struct err *err);
 /* Every row. *OUT is an array of *COUNT to sandbox_clear each and free(). */
 int store_sandbox_list(struct store *store, struct sandbox **out, size_t *count, struct err *err);
+
+/* Snapshots. Insert or replace, synced to disk; remove (an unknown id succeeds). */
+int store_snapshot_put(struct store *store, const struct snapshot *snapshot, struct err *err);
+int store_snapshot_delete(struct store *store, const char *id, struct err *err);
+/* Every row, oldest first, to snapshot_list_free. */
+int store_snapshot_list(struct store *store, struct snapshot **out, size_t *count,
+                        struct err *err);
 
 /* Keys. Writes are synced to disk before they return: a revoked key stays revoked. */
 int store_key_add(struct store *store, const struct key *key, struct err *err); /* ERR_EXISTS */

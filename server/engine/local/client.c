@@ -425,6 +425,15 @@ static void dial_deliver(struct loop_msg *msg)
     free(dial);
 }
 
+/* Tell who asked, on its loop; without one, here. */
+static void dial_end(struct dial *dial)
+{
+    if (dial->loop != NULL)
+        loop_post(dial->loop, &dial->msg);
+    else
+        dial_deliver(&dial->msg);
+}
+
 /* Begin to connect to the sandbox's loopback. Over it, a refusal comes at once. */
 static int connect_inside(int fd, uint16_t port, bool ipv6, struct err *err)
 {
@@ -471,7 +480,7 @@ static void dial_answered(struct client *client, struct call *call,
     if (fds[0] < 0 && dial->fd < 0)
         stock_drop(&client->stock, dial->id); /* gone, or no room here: ask for one next time */
     fd_close(&fds[0]);
-    loop_post(dial->loop, &dial->msg);
+    dial_end(dial);
 }
 
 void client_dial(struct client *client, struct loop *loop, const char *id, uint16_t port, bool ipv6,
@@ -491,7 +500,7 @@ void client_dial(struct client *client, struct loop *loop, const char *id, uint1
     dial->fd = -1;
     if (len >= sizeof(request.id)) {
         err_set(&dial->err, ERR_NOT_FOUND, "sandbox is not running");
-        loop_post(loop, &dial->msg);
+        dial_end(dial);
         return;
     }
     memcpy(request.id, id, len);
@@ -499,7 +508,7 @@ void client_dial(struct client *client, struct loop *loop, const char *id, uint1
     if (!ipv6)
         request.sockets = (uint8_t)stock_want(&client->stock, id, time_mono_ms());
     if (submit(client, &dial->call, &request, -1, &dial->err) < 0)
-        loop_post(loop, &dial->msg);
+        dial_end(dial);
 }
 
 int client_dial_now(struct client *client, const char *id, uint16_t port)
