@@ -219,8 +219,8 @@ static bool wanted(const struct filter *filter, const struct snapshot *snapshot)
     return strcmp(snapshot->id, filter->after.id) < 0;
 }
 
-static void send_page(struct request *req, const struct filter *filter,
-                      const struct snapshot *list, size_t count)
+static void send_page(struct request *req, const struct filter *filter, const struct snapshot *list,
+                      size_t count)
 {
     json_t *items = json_array();
     struct list_key last = {0};

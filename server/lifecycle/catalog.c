@@ -72,8 +72,7 @@ int catalog_add(struct catalog *catalog, struct snapshot *snapshot, size_t max, 
         snapshot_copy(&row.snapshot, snapshot);
         if (catalog->count == catalog->cap) {
             catalog->cap = catalog->cap > 0 ? 2 * catalog->cap : 16;
-            catalog->rows =
-                mem_realloc_array(catalog->rows, catalog->cap, sizeof(*catalog->rows));
+            catalog->rows = mem_realloc_array(catalog->rows, catalog->cap, sizeof(*catalog->rows));
         }
         catalog->rows[catalog->count++] = row;
     }

@@ -24,7 +24,7 @@ struct catalog_row {
 
 struct catalog {
     pthread_mutex_t lock;
-    pthread_cond_t unused; /* a row has lost a user */
+    pthread_cond_t unused;    /* a row has lost a user */
     struct catalog_row *rows; /* in the order of their creation */
     size_t count, cap;
 };

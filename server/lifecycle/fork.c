@@ -36,8 +36,8 @@ static int capture(struct lifecycle *lifecycle, const struct lifecycle_fork *req
     struct entry *entry = NULL;
     int rc;
 
-    if (registry_hold(&lifecycle->registry, request->namespace_, request->sandbox_id, &entry,
-                      err) < 0)
+    if (registry_hold(&lifecycle->registry, request->namespace_, request->sandbox_id, &entry, err) <
+        0)
         return -1;
     if (entry->sandbox.state != SANDBOX_RUNNING) {
         rc = err_set(err, ERR_CONFLICT,

@@ -3,6 +3,7 @@
  * its files alone.
  */
 #include "server/base/log.h"
+#include "server/base/mem.h"
 #include "server/base/time.h"
 #include "server/lifecycle/internal.h"
 
@@ -10,7 +11,8 @@
 #define GUEST_RESUME_MS 3000 /* and so long after a resume, if it had not */
 
 /* Back to BEFORE after a failure; *ERR of the caller stays. */
-static void revert(struct lifecycle *lifecycle, struct entry *entry, const struct pause_marks *before)
+static void revert(struct lifecycle *lifecycle, struct entry *entry,
+                   const struct pause_marks *before)
 {
     struct err err = {0};
 
@@ -171,8 +173,8 @@ int entry_pause_again(struct lifecycle *lifecycle, struct entry *entry, struct e
 int entry_forget_memory(struct lifecycle *lifecycle, struct entry *entry, struct err *err)
 {
     const struct pause_marks marks = {.state = SANDBOX_PAUSED, .files = true};
-    int64_t paused_at = entry->sandbox.state == SANDBOX_PAUSED ? entry->sandbox.end_unix_ms
-                                                               : time_unix_ms();
+    int64_t paused_at =
+        entry->sandbox.state == SANDBOX_PAUSED ? entry->sandbox.end_unix_ms : time_unix_ms();
     struct span span = {.end_unix_ms = paused_at, .end_mono_ms = time_mono_ms()};
 
     if (settle(lifecycle, entry, &marks, entry->sandbox.started_unix_ms, &span, err) < 0)
@@ -250,8 +252,8 @@ int entry_resume(struct lifecycle *lifecycle, struct entry *entry, int64_t timeo
     before.state = SANDBOX_PAUSED;
     if (need_pause(lifecycle, boot, err) < 0 || intend(lifecycle, entry, &marks, err) < 0)
         return -1;
-    if ((boot ? act_boot(lifecycle, entry, err)
-              : act_thaw(lifecycle, entry, before.deaf, err)) < 0) {
+    if ((boot ? act_boot(lifecycle, entry, err) : act_thaw(lifecycle, entry, before.deaf, err)) <
+        0) {
         before.files = boot; /* its memory may be gone */
         revert(lifecycle, entry, &before);
         return -1;

@@ -57,8 +57,8 @@ static int set_name(const char *name, struct snapshot *row, struct err *err)
     if (template_id_parse(name, strlen(name), &id, err) < 0)
         return bad_name(err);
     if (id.namespace_[0] != '\0' && !str_eq(id.namespace_, row->namespace_))
-        return err_set(err, ERR_INVALID, "namespace '%s' must match your team '%s'",
-                       id.namespace_, row->namespace_);
+        return err_set(err, ERR_INVALID, "namespace '%s' must match your team '%s'", id.namespace_,
+                       row->namespace_);
     if (is_uuid(id.tag))
         return err_set(err, ERR_INVALID, "Invalid name: a tag must not be a UUID");
     memcpy(row->name, id.name, sizeof(row->name));
@@ -76,8 +76,8 @@ static int set_name(const char *name, struct snapshot *row, struct err *err)
 void snapshot_fill(const struct entry *entry, const char *client, struct snapshot *row)
 {
     const struct sandbox *sandbox = &entry->sandbox;
-    const char *base = sandbox->base_template_id[0] != '\0' ? sandbox->base_template_id
-                                                            : sandbox->template_id;
+    const char *base =
+        sandbox->base_template_id[0] != '\0' ? sandbox->base_template_id : sandbox->template_id;
 
     sandbox_id_new(row->id);
     memcpy(row->namespace_, sandbox->namespace_, sizeof(row->namespace_));
@@ -116,8 +116,10 @@ int snapshot_capture(struct lifecycle *lifecycle, const struct entry *entry, str
                        engine->ops->name);
     if (store_snapshot_put(lifecycle->config.store, row, err) < 0)
         return err_wrap(err, "intent of a snapshot of %s", id);
-    if (engine->ops->snapshot(engine, id, row->id, &row->size_bytes, err) == 0)
+    if (engine->ops->snapshot(engine, id, row->id, &row->size_bytes, err) == 0) {
+        entry_tell(lifecycle, entry, LIFECYCLE_CHECKPOINTED, SANDBOX_END_NONE);
         return 0;
+    }
     engine_failed("snapshot", id, err);
     if (snapshot_discard(lifecycle, row, &undo) < 0)
         log_err(LOG_ERROR, "a snapshot that failed stays until the next start", id, &undo);
@@ -168,8 +170,8 @@ int lifecycle_snapshot(struct lifecycle *lifecycle, const struct lifecycle_snaps
     int64_t begun = time_mono_ms();
     int rc;
 
-    if (registry_hold(&lifecycle->registry, request->namespace_, request->sandbox_id, &entry,
-                      err) < 0)
+    if (registry_hold(&lifecycle->registry, request->namespace_, request->sandbox_id, &entry, err) <
+        0)
         return -1;
     rc = take(lifecycle, entry, request, &row, err);
     registry_release(&lifecycle->registry, entry);

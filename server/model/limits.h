@@ -27,9 +27,8 @@
 #define LIST_LIMIT_MAX 100
 #define KEYS_PER_NAMESPACE_MAX 1000 /* usable API keys, and as many access tokens */
 #define SANDBOX_COUNT_MAX 4000      /* on one server */
-#define SANDBOX_COUNT_MAX 4000 /* on one server */
-#define SNAPSHOT_COUNT_MAX 1000 /* builds of snapshots in one namespace */
-#define FORK_COUNT_MAX 100      /* sandboxes by one fork */
+#define SNAPSHOT_COUNT_MAX 1000     /* builds of snapshots in one namespace */
+#define FORK_COUNT_MAX 100          /* sandboxes by one fork */
 
 #define IDEMPOTENCY_KEEP_MS (24 * 60 * 60 * INT64_C(1000))
 #define IDEMPOTENCY_KEYS_MAX 1000000 /* on one server */

@@ -21,12 +21,7 @@
 /*
  * Stored. CREATING: begun, or for one fork alone; start-up removes it. Only READY ones are seen.
  */
-enum snapshot_state {
-    SNAPSHOT_CREATING,
-    SNAPSHOT_READY,
-    SNAPSHOT_DELETING,
-    SNAPSHOT_STATE_COUNT
-};
+enum snapshot_state { SNAPSHOT_CREATING, SNAPSHOT_READY, SNAPSHOT_DELETING, SNAPSHOT_STATE_COUNT };
 
 struct snapshot {
     char id[SANDBOX_ID_SIZE]; /* the engine's: form as a sandbox id */

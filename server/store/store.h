@@ -55,8 +55,7 @@ int store_sandbox_list(struct store *store, struct sandbox **out, size_t *count,
 int store_snapshot_put(struct store *store, const struct snapshot *snapshot, struct err *err);
 int store_snapshot_delete(struct store *store, const char *id, struct err *err);
 /* Every row, oldest first, to snapshot_list_free. */
-int store_snapshot_list(struct store *store, struct snapshot **out, size_t *count,
-                        struct err *err);
+int store_snapshot_list(struct store *store, struct snapshot **out, size_t *count, struct err *err);
 
 /* Keys. Writes are synced to disk before they return: a revoked key stays revoked. */
 int store_key_add(struct store *store, const struct key *key, struct err *err); /* ERR_EXISTS */

@@ -106,6 +106,8 @@ static int harness_teardown(void **state)
 
     assert_false(h->test.overlap);
     harness_stop(h);
+    if (h->test.last_dialled > 0)
+        close(h->test.last_dialled);
     nftw(h->dir, remove_path, 8, FTW_DEPTH | FTW_PHYS);
     free(h);
     return 0;
@@ -118,6 +120,9 @@ static const struct lifecycle_create plain = {
     .timeout_s = 300,
     .internet = true,
 };
+
+static const struct lifecycle_pause with_memory = {.files_only = false};
+static const struct lifecycle_pause without_memory = {.files_only = true};
 
 /* A sandbox as REQUEST wants it; its id. */
 static inline void make(struct harness *h, const struct lifecycle_create *request,

@@ -132,7 +132,8 @@ static void auto_pause_keeps_it_until_a_connect(void **state)
     make(h, &request, id);
     assert_int_equal(lifecycle_set_timeout(h->lifecycle, "team", id, 50, false, &err), 0);
     wait_for(test_engine_calls(&h->test, CALL_FREEZE) == 1);
-    assert_int_equal(lifecycle_pause(h->lifecycle, "team", id, &err), -1); /* waits for the pause */
+    assert_int_equal(lifecycle_pause(h->lifecycle, "team", id, &with_memory, &err),
+                     -1); /* waits for the pause */
     assert_int_equal(err.code, ERR_CONFLICT);
     assert_int_equal(look(h, "team", id, &paused), ERR_NONE);
     assert_int_equal(paused.state, SANDBOX_PAUSED);
@@ -156,7 +157,7 @@ static void an_engine_that_cannot_pause_ends_it_at_the_timeout(void **state)
     h->test.engine.ops = &test_engine_ops_no_pause;
     request.auto_pause = true;
     make(h, &request, id);
-    assert_int_equal(lifecycle_pause(h->lifecycle, "team", id, &err), -1);
+    assert_int_equal(lifecycle_pause(h->lifecycle, "team", id, &with_memory, &err), -1);
     assert_int_equal(err.code, ERR_UNSUPPORTED);
     assert_string_equal(err.msg, "the test engine cannot pause sandboxes");
     assert_int_equal(lifecycle_set_timeout(h->lifecycle, "team", id, 0, false, &err), 0);
@@ -172,9 +173,9 @@ static void a_pause_or_resume_that_fails_changes_nothing(void **state)
 
     make(h, &plain, id);
     test_engine_fail(&h->test, CALL_FREEZE, 1);
-    assert_int_equal(lifecycle_pause(h->lifecycle, "team", id, &err), -1);
+    assert_int_equal(lifecycle_pause(h->lifecycle, "team", id, &with_memory, &err), -1);
     assert_in_range(left_ms(h, id), 290000, 300000);
-    assert_int_equal(lifecycle_pause(h->lifecycle, "team", id, &err), 0);
+    assert_int_equal(lifecycle_pause(h->lifecycle, "team", id, &with_memory, &err), 0);
     test_engine_fail(&h->test, CALL_THAW, 1);
     assert_int_equal(lifecycle_resume(h->lifecycle, "team", id, 1000, &out, &err), -1);
     assert_int_equal(look(h, "team", id, &out), ERR_NONE);
@@ -195,8 +196,9 @@ static void each_thing_that_happens_is_told_once(void **state)
 
     make(h, &plain, id);
     assert_int_equal(lifecycle_set_timeout(h->lifecycle, "team", id, 60000, false, &err), 0);
-    assert_int_equal(lifecycle_pause(h->lifecycle, "team", id, &err), 0);
-    assert_int_equal(lifecycle_pause(h->lifecycle, "team", id, &err), -1); /* no event */
+    assert_int_equal(lifecycle_pause(h->lifecycle, "team", id, &with_memory, &err), 0);
+    assert_int_equal(lifecycle_pause(h->lifecycle, "team", id, &with_memory, &err),
+                     -1); /* no event */
     assert_int_equal(lifecycle_resume(h->lifecycle, "team", id, 60000, &resumed, &err), 0);
     assert_int_equal(lifecycle_kill(h->lifecycle, "team", id, SANDBOX_END_KILLED, &err), 0);
     for (int i = LIFECYCLE_CREATED; i < LIFECYCLE_EVENT_COUNT; i++)
@@ -214,7 +216,7 @@ static void a_restart_adopts_what_lives_and_drops_what_is_lost(void **state)
     make(h, &plain, lives);
     make(h, &plain, paused);
     make(h, &plain, lost);
-    assert_int_equal(lifecycle_pause(h->lifecycle, "team", paused, &err), 0);
+    assert_int_equal(lifecycle_pause(h->lifecycle, "team", paused, &with_memory, &err), 0);
     assert_int_equal(look(h, "team", lives, &before), ERR_NONE);
     harness_stop(h);
     snprintf(h->test.world[2].id, SANDBOX_ID_SIZE, "istray"); /* one vanished, one appeared */
@@ -239,7 +241,7 @@ static void a_restart_finishes_what_was_begun(void **state)
         {SANDBOX_CREATING, false, SANDBOX_STATE_COUNT},
         {SANDBOX_KILLING, false, SANDBOX_STATE_COUNT},
         {SANDBOX_PAUSING, true, SANDBOX_PAUSED},
-        {SANDBOX_RESUMING, true, SANDBOX_RUNNING},
+        {SANDBOX_RESUMING, true, SANDBOX_PAUSED},
         {SANDBOX_RUNNING, true, SANDBOX_RUNNING},
     };
     struct harness *h = *state;
@@ -300,7 +302,7 @@ static void stress_step(struct stress *stress)
 
     switch ((unsigned)rand_r(&stress->seed) % 8) {
     case 0:
-        lifecycle_pause(lifecycle, "team", id, &err);
+        lifecycle_pause(lifecycle, "team", id, &with_memory, &err);
         break;
     case 1:
     case 2:
