@@ -111,7 +111,7 @@ int sandbox_pause(struct request *req, struct err *err)
     return op_submit(req, &op, pause_run, pause_done, err);
 }
 
-/* --- POST …/connect, POST /v2/…/connect, POST …/resume ---------------------------------------- */
+/* --- POST …/connect, POST /v2/…/connect, POST …/resume --------------------------------------- */
 
 static void wake_run(struct work *work)
 {

@@ -95,8 +95,8 @@ struct engine_ops {
     /* Worker. Everything that exists, adopted or not. */
     int (*list)(struct engine *engine, engine_list_fn fn, void *ctx, struct err *err);
     /*
-     * Loop thread. CB is called exactly once, later, on LOOP. IPV6: connect to [::1]. LOOP NULL: any
-     * thread; CB is called on any, also before dial returns, and must not block.
+     * Loop thread. CB is called exactly once, later, on LOOP. IPV6: connect to [::1]. LOOP NULL:
+     * any thread; CB is called on any, also before dial returns, and must not block.
      */
     void (*dial)(struct engine *engine, struct loop *loop, const char *id, uint16_t port, bool ipv6,
                  engine_dial_fn cb, void *ctx);

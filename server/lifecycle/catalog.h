@@ -52,8 +52,8 @@ int catalog_use(struct catalog *catalog, const char *id, struct snapshot *out, s
 void catalog_unuse(struct catalog *catalog, const char *id);
 
 /*
- * Take the rows that REF means out of sight: all of its tag, or of the template when it has none; by
- * build id that one. Also those whose deletion failed before. Waits until nobody starts from them.
+ * Take the rows that REF means out of sight: all of its tag, or of the template when it has none;
+ * by build id that one. Also those whose deletion failed before. Waits until nobody starts from them.
  * *OUT are copies, owned, each to be removed or given back. None: *COUNT 0. Worker.
  */
 void catalog_condemn(struct catalog *catalog, const char *namespace_, const struct template_id *ref,

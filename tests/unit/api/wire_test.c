@@ -156,8 +156,12 @@ static void bodies_are_checked_field_by_field(void **state)
          NULL},
         {"{\"templateID\":\"base\",\"autoResume\":true}", ERR_INVALID, "autoResume"},
         {"{\"templateID\":\"base\",\"autoPauseMemory\":false}", ERR_INVALID, "autoPauseMemory"},
-        {"{\"templateID\":\"base\",\"autoPause\":true,\"autoPauseMemory\":false}", ERR_UNSUPPORTED,
+        {"{\"templateID\":\"base\",\"autoPause\":true,\"autoPauseMemory\":false}", ERR_NONE, NULL},
+        {"{\"templateID\":\"base\",\"autoPause\":true,\"autoPauseMemory\":1}", ERR_INVALID,
          "autoPauseMemory"},
+        {"{\"templateID\":\"base\",\"autoPause\":true,\"autoPauseMemory\":false,"
+         "\"autoResume\":{\"enabled\":true}}",
+         ERR_INVALID, "autoResume"},
         {"{\"templateID\":\"base\",\"volumeMounts\":[]}", ERR_NONE, NULL},
         {"{\"templateID\":\"base\",\"volumeMounts\":[{\"name\":\"v\",\"path\":\"/v\"}]}",
          ERR_UNSUPPORTED, "volumeMounts"},
