@@ -53,8 +53,8 @@ void catalog_unuse(struct catalog *catalog, const char *id);
 
 /*
  * Take the rows that REF means out of sight: all of its tag, or of the template when it has none;
- * by build id that one. Also those whose deletion failed before. Waits until nobody starts from them.
- * *OUT are copies, owned, each to be removed or given back. None: *COUNT 0. Worker.
+ * by build id that one. Also those whose deletion failed before. Waits until nobody starts from
+ * them. *OUT are copies, owned, each to be removed or given back. None: *COUNT 0. Worker.
  */
 void catalog_condemn(struct catalog *catalog, const char *namespace_, const struct template_id *ref,
                      struct snapshot **out, size_t *count);
