@@ -45,6 +45,7 @@ static void fork_run(struct work *work)
 
     op->fork.namespace_ = op->who.namespace_;
     op->fork.client = op->who.client;
+    op->fork.key_id = op->who.key_id;
     op->fork.sandbox_id = op->id;
     op->rc = lifecycle_fork(op->api->lifecycle, &op->fork, op->forked, &op->err);
 }

@@ -18,15 +18,18 @@
 
 /* --- the source ------------------------------------------------------------------------------ */
 
-static int check(const struct lifecycle_fork *request, struct err *err)
+static int check(struct lifecycle *lifecycle, const struct lifecycle_fork *request, struct err *err)
 {
+    struct quotas quotas;
+
     if (request->count < 1)
         return err_set(err, ERR_INVALID, "Count must be at least 1");
     if (request->count > FORK_COUNT_MAX)
         return err_set(err, ERR_INVALID, "Count cannot be greater than %d", FORK_COUNT_MAX);
     if (request->timeout_s <= 0)
         return err_set(err, ERR_INVALID, "Timeout must be greater than 0");
-    return timeout_check(request->timeout_s, err);
+    limits_of(lifecycle, request->namespace_, request->key_id, &quotas);
+    return limits_check_timeout(&quotas, request->timeout_s, err);
 }
 
 /* The capture into *ROW and what the forks inherit into *SOURCE; both to clear. */
@@ -115,6 +118,8 @@ static void be_like(const struct sandbox *source, const struct lifecycle_fork *r
     out->engine_data = NULL;
     sandbox_id_new(out->id);
     str_copy(out->client, sizeof(out->client), request->client, strlen(request->client));
+    str_copy(out->key_id, sizeof(out->key_id), request->key_id, strlen(request->key_id));
+    out->timeout_s = request->timeout_s;
     out->state = SANDBOX_CREATING;
     out->created_unix_ms = out->started_unix_ms = time_unix_ms();
     out->end_unix_ms = out->created_unix_ms + request->timeout_s * 1000;
@@ -211,7 +216,7 @@ int lifecycle_fork(struct lifecycle *lifecycle, const struct lifecycle_fork *req
     struct err failed = {0};
     int64_t begun = time_mono_ms();
 
-    if (check(request, err) < 0 || capture(lifecycle, request, &row, &source, err) < 0)
+    if (check(lifecycle, request, err) < 0 || capture(lifecycle, request, &row, &source, err) < 0)
         return -1;
     if (env_open(lifecycle, source.namespace_, source.env, &env, err) == 0)
         make_all(lifecycle, request, &row, &source, env, out);

@@ -31,9 +31,9 @@ struct lifecycle {
     struct catalog catalog;
     pthread_t timer;
     bool timer_started;
-    pthread_mutex_t works_lock; /* guards works */
-    pthread_cond_t works_done;  /* works has changed */
-    size_t works;               /* expiries in the worker pool */
+    pthread_mutex_t works_lock;   /* guards works */
+    pthread_cond_t works_done;    /* works has changed */
+    size_t works;                 /* expiries in the worker pool */
     pthread_mutex_t volumes_lock; /* volumes.c */
     _Atomic uint64_t created, create_failed, killed, timed_out;
 };

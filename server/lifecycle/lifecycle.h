@@ -194,6 +194,7 @@ int lifecycle_snapshot_delete(struct lifecycle *lifecycle, const char *namespace
 struct lifecycle_fork { /* borrowed for the call */
     const char *namespace_;
     const char *client;
+    const char *key_id; /* of the caller; "" for none */
     const char *sandbox_id;
     int64_t timeout_s;
     size_t count; /* 1..FORK_COUNT_MAX */

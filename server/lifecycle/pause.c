@@ -213,14 +213,17 @@ static int act_boot(struct lifecycle *lifecycle, struct entry *entry, struct err
     struct engine *engine = lifecycle->config.engine;
     const struct sandbox *sandbox = &entry->sandbox;
     _cleanup_(secret_text_free) char *config = NULL;
+    _cleanup_(secret_text_free) char *policy = NULL;
     _cleanup_json_ json_t *env = NULL;
     struct engine_sandbox made = {0};
     struct engine_spec spec;
+    bool internet;
 
-    if (env_open(lifecycle, sandbox->namespace_, sandbox->env, &env, err) < 0)
+    if (env_open(lifecycle, sandbox->namespace_, sandbox->env, &env, err) < 0 ||
+        network_policy(lifecycle, sandbox, &internet, &policy, err) < 0)
         return -1;
     config = envd_config(lifecycle, entry, env);
-    spec = engine_spec_of(sandbox, config);
+    spec = engine_spec_of(sandbox, config, internet, policy);
     if (engine->ops->stop(engine, sandbox->id, err) < 0)
         return engine_failed("stop", sandbox->id, err);
     entry_not_exited(&lifecycle->registry, entry);

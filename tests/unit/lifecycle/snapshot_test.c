@@ -226,8 +226,12 @@ static void a_paused_sandbox_is_neither_captured_nor_forked(void **state)
     struct harness *h = *state;
     struct lifecycle_forked forked[1] = {0};
     char id[SANDBOX_ID_SIZE], snapshot[SNAPSHOT_ID_SIZE];
-    const struct lifecycle_fork request = {
-        .namespace_ = "team", .client = "tester", .sandbox_id = id, .timeout_s = 15, .count = 1};
+    const struct lifecycle_fork request = {.namespace_ = "team",
+                                           .client = "tester",
+                                           .key_id = "",
+                                           .sandbox_id = id,
+                                           .timeout_s = 15,
+                                           .count = 1};
     struct err err = {0};
 
     make(h, &plain, id);
@@ -323,7 +327,7 @@ static void forks_are_like_their_source_and_captured_once(void **state)
     struct lifecycle_forked forked[FORKS] = {0};
     struct lifecycle_create request = plain;
     struct lifecycle_fork fork = {
-        .namespace_ = "team", .client = "forker", .timeout_s = 30, .count = FORKS};
+        .namespace_ = "team", .client = "forker", .key_id = "", .timeout_s = 30, .count = FORKS};
     char id[SANDBOX_ID_SIZE];
     struct err err = {0};
 
@@ -372,6 +376,7 @@ static void wrong_counts_and_timeouts_fork_nothing(void **state)
     for (size_t i = 0; i < array_size(cases); i++) {
         const struct lifecycle_fork fork = {.namespace_ = "team",
                                             .client = "tester",
+                                            .key_id = "",
                                             .sandbox_id = id,
                                             .timeout_s = cases[i].timeout_s,
                                             .count = cases[i].count};
@@ -395,6 +400,7 @@ static void *forker_main(void *arg)
     struct forker *forker = arg;
     const struct lifecycle_fork fork = {.namespace_ = "team",
                                         .client = "tester",
+                                        .key_id = "",
                                         .sandbox_id = forker->id,
                                         .timeout_s = 60,
                                         .count = 4};
