@@ -218,6 +218,15 @@ $(ENGINE_TEST): $(ENGINE_TEST_OBJ) $(call lib,$(LINK_local)) $(OUT)/tests/integr
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(ENGINE_TEST_OBJ) \
 	  -Wl,--start-group $(call lib,$(LINK_local)) -Wl,--end-group $(SYS_server)
 
+# The same engine's files: tests/integration/storage_test.sh.
+STORAGE_TEST := $(OUT)/tests/integration/storage_test
+STORAGE_TEST_OBJ := $(call obj,tests/integration/storage_test.c tests/integration/engine_lib.c)
+$(STORAGE_TEST): $(STORAGE_TEST_OBJ) $(call lib,$(LINK_local)) $(OUT)/tests/integration/engine_init
+	@mkdir -p $(@D)
+	@echo '  LD $@'
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(STORAGE_TEST_OBJ) \
+	  -Wl,--start-group $(call lib,$(LINK_local)) -Wl,--end-group $(SYS_server)
+
 $(OUT)/tests/integration/engine_init: tests/integration/engine_init.c
 	@mkdir -p $(@D)
 	@echo '  LD $@'
@@ -295,8 +304,8 @@ conformance: $(CONFORMANCE)
 
 .PHONY: integration
 integration: $(ENVD_NEXT) $(ENVD_BAD) $(HTTP_TEST_SERVER) $(PROCESS_CLIENT) $(PROXY_TEST_SERVER) \
-             $(GATEWAY_TEST_SERVER) \
-  $(API_TEST_SERVER) $(ENGINE_TEST)
+  $(GATEWAY_TEST_SERVER) \
+  $(API_TEST_SERVER) $(ENGINE_TEST) $(STORAGE_TEST)
 
 # Fuzz targets: tests/fuzz/<folder>_<name>.c defines LLVMFuzzerTestOneInput. Built twice: with
 # libFuzzer (`make fuzz`, clang) and with a driver that replays the corpus (`make check`, any build).

@@ -63,13 +63,14 @@ static int compare_fds(const void *a, const void *b)
  */
 static void close_others(const struct first_plan *plan)
 {
-    int keep[CGROUP_HIERARCHIES + CGROUP_GRANTS_MAX + 10], count = 0, from = 3;
+    int keep[CGROUP_HIERARCHIES + CGROUP_GRANTS_MAX + 11], count = 0, from = 3;
 
     for (size_t i = 0; i < CGROUP_HIERARCHIES; i++)
         keep[count++] = plan->cgroup.fds[i];
     for (size_t i = 0; i < plan->grants.count; i++)
         keep[count++] = plan->grants.items[i].fd;
     keep[count++] = plan->ctx->storage.top;
+    keep[count++] = plan->ctx->storage.host;
     keep[count++] = plan->ctx->storage.sandboxes;
     keep[count++] = plan->ctx->storage.snapshots;
     keep[count++] = plan->ctx->records_dir;

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -20,7 +21,9 @@ int record_write(const struct context *ctx, const char *id, const struct record 
     _cleanup_json_ json_t *json = json_object();
     _cleanup_free_ char *text = NULL;
     _cleanup_close_ int fd = -1;
+    char fresh[SANDBOX_ID_SIZE + 1]; /* not an id, and not listed */
 
+    snprintf(fresh, sizeof(fresh), ".%s", id);
     json_put_i64(json, "pid", record->pid);
     json_put_i64(json, "startTicks", (int64_t)record->start_ticks);
     json_put_i64(json, "slot", record->slot);
@@ -32,8 +35,11 @@ int record_write(const struct context *ctx, const char *id, const struct record 
         json_put_bool(json, "thaw", true);
     json_put_str(json, "boot", ctx->boot_id);
     text = json_text(json);
-    fd = openat(ctx->records_dir, id, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd < 0 || fd_write_full(fd, text, strlen(text)) < 0)
+    /* A launcher that is killed meanwhile leaves the old one or the new one. */
+    fd = openat(ctx->records_dir, fresh, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC,
+                0600);
+    if (fd < 0 || fd_write_full(fd, text, strlen(text)) < 0 ||
+        renameat(ctx->records_dir, fresh, ctx->records_dir, id) < 0)
         return err_sys(err, errno, "cannot write %s/%s", ctx->records_path, id);
     return 0;
 }
@@ -52,8 +58,7 @@ int record_parse(const char *text, size_t len, const char *boot_id, struct recor
         json_get_bool(json, "internet", &internet, err) < 0 ||
         json_get_bool(json, "thaw", &thaw, err) < 0 ||
         json_get_bool(json, "frozen", &frozen, err) < 0 ||
-        json_get_str(json, "rules", &rules, err) < 0 ||
-        json_get_str(json, "boot", &boot, err) < 0)
+        json_get_str(json, "rules", &rules, err) < 0 || json_get_str(json, "boot", &boot, err) < 0)
         return -1;
     if (pid == 0 || slot < 0 || start < 0 ||
         str_copy(out->rules, sizeof(out->rules), rules, strlen(rules)) < 0)

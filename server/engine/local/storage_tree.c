@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -37,6 +38,17 @@ int storage_tree_make(const struct storage *storage, int dir, const char *name, 
     return 0;
 }
 
+/* The path of folder FD in this mount namespace. */
+static char *path_of(int fd)
+{
+    char link[40], path[PATH_MAX];
+    ssize_t n;
+
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    n = readlink(link, path, sizeof(path));
+    return n < 0 || n == (ssize_t)sizeof(path) ? NULL : mem_strndup(path, (size_t)n);
+}
+
 /*
  * Plain folders: cp knows all there is to keep (owners, links, devices, attributes, holes), and
  * shares blocks where the file system can. The copy has its name only when it is complete.
@@ -45,13 +57,16 @@ static int copy_plain(const struct storage *storage, int from, int to_dir, const
                       bool durable, struct err *err)
 {
     _cleanup_free_ char *half = mem_asprintf(STORAGE_HALF_PREFIX "%s", to);
-    _cleanup_free_ char *source = mem_asprintf("/proc/%d/fd/%d/.", getpid(), from);
-    _cleanup_free_ char *target = mem_asprintf("/proc/%d/fd/%d/%s", getpid(), to_dir, half);
+    _cleanup_free_ char *from_path = path_of(from), *to_path = path_of(to_dir);
+    _cleanup_free_ char *source = mem_asprintf("%s/.", from_path != NULL ? from_path : "");
+    _cleanup_free_ char *target = mem_asprintf("%s/%s", to_path != NULL ? to_path : "", half);
     const char *const argv[] = {"/bin/cp", "-a",   "--reflink=auto", "--sparse=auto",
                                 "--",      source, target,           NULL};
     struct err ignored = {0};
     int status;
 
+    if (from_path == NULL || to_path == NULL)
+        return err_set(err, ERR_INTERNAL, "a folder of the storage has no path");
     if (faccessat(to_dir, to, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
         return err_set(err, ERR_EXISTS, "%s exists already", to);
     if (storage_room(storage, err) < 0 || remove_tree(to_dir, half, err) < 0)
