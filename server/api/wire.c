@@ -99,6 +99,8 @@ json_t *wire_listed(const struct api *api, const struct sandbox *sandbox)
     else
         json_put(object, "metadata", json_object());
     put_volume_mounts(object, sandbox->volume_mounts);
+    if (sandbox->state == SANDBOX_PAUSED && sandbox->paused_deaf)
+        json_put_bool(object, "envdUnresponsiveAtPause", true);
     return object;
 }
 
