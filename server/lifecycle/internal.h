@@ -155,6 +155,12 @@ int entry_forget_memory(struct lifecycle *lifecycle, struct entry *entry, struct
 
 /* guest.c: envd of ID answers GET /health within TIMEOUT_MS. Blocks. */
 bool guest_answers(struct lifecycle *lifecycle, const char *id, int64_t timeout_ms);
+/*
+ * guest.c: have the held, running ENTRY trust the egress gateway's CA. Blocks. A sandbox that is
+ * created with header rules has it from the start (envd_config). ERR_TIMEOUT.
+ */
+int guest_trust(struct lifecycle *lifecycle, const struct entry *entry, int64_t timeout_ms,
+                struct err *err);
 
 /*
  * snapshot.c: the catalog from the store; what a crash left half done is removed. After the

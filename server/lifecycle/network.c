@@ -18,6 +18,7 @@
 #include "server/model/network.h"
 
 #define ALL_TRAFFIC "0.0.0.0/0"
+#define TRUST_WAIT_MS 5000
 #define RESOLVE_WAIT_S 2 /* for the name of an egress proxy */
 
 /* What egress is made of, in the order in which it is shown. */
@@ -145,6 +146,15 @@ static char *merge(const char *before, const json_t *egress)
     return json_text(network);
 }
 
+/* Header rules where there were none: programs in the sandbox are to trust who sets them. */
+static int trust(struct lifecycle *lifecycle, const struct entry *entry, const char *network,
+                 struct err *err)
+{
+    if (!network_has_rules(network) || network_has_rules(entry->sandbox.network))
+        return 0;
+    return guest_trust(lifecycle, entry, TRUST_WAIT_MS, err);
+}
+
 /* Store what is wanted, then have the engine hold it; on failure all is as it was. */
 static int change(struct lifecycle *lifecycle, struct entry *entry,
                   const struct lifecycle_network *network, struct err *err)
@@ -159,7 +169,7 @@ static int change(struct lifecycle *lifecycle, struct entry *entry,
     row.internet_set = network->internet_set;
     if (store_sandbox_put(store, &row, err) < 0)
         return -1;
-    if (say(lifecycle, &row, err) < 0) {
+    if (say(lifecycle, &row, err) < 0 || trust(lifecycle, entry, text, err) < 0) {
         if (store_sandbox_put(store, &entry->sandbox, &ignored) < 0 ||
             say(lifecycle, &entry->sandbox, &ignored) < 0)
             log_err(LOG_ERROR, "cannot undo a change of network rules", entry->sandbox.id,

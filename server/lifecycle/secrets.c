@@ -47,6 +47,32 @@ static int value_check(const char *value, struct err *err)
     return 0;
 }
 
+/*
+ * The value of the secret NAME has changed: sandboxes whose rules use it get them anew. What fails
+ * here keeps the value of before until its rules are said again: at the next change, a resume, a
+ * start of the server.
+ */
+static void apply_change(struct lifecycle *lifecycle, const char *namespace_, const char *name)
+{
+    _cleanup_free_ char *mark = mem_asprintf("${e2b.secrets.%s}", name);
+    struct sandbox *list = NULL;
+    struct err err = {0};
+    size_t count = 0;
+
+    if (lifecycle_list(lifecycle, namespace_, &list, &count, &err) < 0) {
+        log_err(LOG_ERROR, "a secret's new value is not applied", NULL, &err);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (list[i].network == NULL || strcasestr(list[i].network, mark) == NULL)
+            continue;
+        if (network_apply(lifecycle, list[i].id, &err) < 0 && err.code != ERR_NOT_FOUND)
+            log_err(LOG_ERROR, "a secret's new value is not applied", list[i].id, &err);
+        err = (struct err){0};
+    }
+    sandbox_list_free(list, count);
+}
+
 /* The text of METADATA to free(), NULL when it is empty or not given. */
 static char *metadata_text(const json_t *metadata)
 {
@@ -70,6 +96,7 @@ int lifecycle_secret_create(struct lifecycle *lifecycle, const char *namespace_,
     sealed = seal_value(lifecycle, info.id, value);
     if (store_secret_add(lifecycle->config.store, &info, sealed, SECRET_COUNT_MAX, err) < 0)
         return -1;
+    apply_change(lifecycle, namespace_, info.name);
     *out = info;
     memset(&info, 0, sizeof(info));
     return 0;
@@ -105,8 +132,11 @@ int lifecycle_secret_update(struct lifecycle *lifecycle, const char *namespace_,
         find(lifecycle, namespace_, key, &info, NULL, err) < 0)
         return -1;
     sealed = seal_value(lifecycle, info.id, value);
-    return store_secret_update(lifecycle->config.store, namespace_, info.id, time_unix_ms(), sealed,
-                               metadata == NULL, text, out, err);
+    if (store_secret_update(lifecycle->config.store, namespace_, info.id, time_unix_ms(), sealed,
+                            metadata == NULL, text, out, err) < 0)
+        return -1;
+    apply_change(lifecycle, namespace_, info.name);
+    return 0;
 }
 
 int lifecycle_secret_delete(struct lifecycle *lifecycle, const char *namespace_, const char *key,
@@ -116,7 +146,10 @@ int lifecycle_secret_delete(struct lifecycle *lifecycle, const char *namespace_,
 
     if (find(lifecycle, namespace_, key, &info, NULL, err) < 0)
         return -1;
-    return store_secret_delete(lifecycle->config.store, namespace_, info.id, err);
+    if (store_secret_delete(lifecycle->config.store, namespace_, info.id, err) < 0)
+        return -1;
+    apply_change(lifecycle, namespace_, info.name);
+    return 0;
 }
 
 int lifecycle_secret_list(struct lifecycle *lifecycle, const char *namespace_, const char *after,

@@ -21,6 +21,23 @@ void secret_text_free(char **text)
     free(*text);
 }
 
+/*
+ * The egress gateway's CA where programs look for it, and for those that have roots of their own
+ * (Node, Python's requests and others) variables that lead there. What the client set stays.
+ */
+static void add_trust(json_t *config, const char *pem)
+{
+    static const char *const names[] = {"NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE",
+                                        "SSL_CERT_FILE"};
+    json_t *env = json_object_get(config, "envVars");
+
+    json_put_str(config, "caBundle", pem);
+    for (size_t i = 0; i < array_size(names); i++) {
+        if (!json_has(env, names[i]))
+            json_put_str(env, names[i], "/etc/ssl/certs/ca-certificates.crt");
+    }
+}
+
 char *envd_config(struct lifecycle *lifecycle, const struct entry *entry, const json_t *env)
 {
     const struct sandbox *sandbox = &entry->sandbox;
@@ -47,7 +64,7 @@ char *envd_config(struct lifecycle *lifecycle, const struct entry *entry, const 
     if (lifecycle->config.replay_total_bytes > 0)
         json_put_i64(config, "sandpitReplayTotalBytes", lifecycle->config.replay_total_bytes);
     if (lifecycle->config.gateway_ca != NULL && network_has_rules(sandbox->network))
-        json_put_str(config, "caBundle", lifecycle->config.gateway_ca);
+        add_trust(config, lifecycle->config.gateway_ca);
     text = json_text(config);
     secret_wipe(jwt_key, sizeof(jwt_key));
     secret_wipe(token, sizeof(token));
