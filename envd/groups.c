@@ -20,12 +20,26 @@
 #define FIGURE_MAX_BYTES 16384
 #define GROUPS_TEXT_MAX_BYTES 4096
 
-enum kind { ENVD, USER, PTYS, FREEZER, FREEZE, FROZEN, MEMORY, MEMORY_STAT, CPU, KINDS };
+enum kind {
+    ENVD,
+    USER,
+    PTYS,
+    FREEZER,
+    FREEZE,
+    FROZEN,
+    MEMORY,
+    MEMORY_STAT,
+    CPU,
+    DISK_USED,
+    DISK_LIMIT,
+    KINDS
+};
 
 static const char *const names[KINDS] = {
     [ENVD] = "envd",       [USER] = "user",     [PTYS] = "ptys",
     [FREEZER] = "freezer", [FREEZE] = "freeze", [FROZEN] = "frozen",
     [MEMORY] = "memory",   [CPU] = "cpu",       [MEMORY_STAT] = "memory-stat",
+    [DISK_USED] = "disk-used", [DISK_LIMIT] = "disk-limit",
 };
 
 /* Filled by options, read-only afterwards. */
@@ -207,6 +221,34 @@ char *groups_read(enum groups_figure figure)
     };
 
     return read_kind(kinds[figure]);
+}
+
+static uint64_t read_number(int fd)
+{
+    char text[32];
+    ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
+    struct err ignored = {0};
+    uint64_t value = 0;
+
+    text[n > 0 ? n : 0] = '\0';
+    str_to_u64(text, strcspn(text, "\n"), 0, UINT64_MAX, "figure", &value, &ignored);
+    return value;
+}
+
+bool groups_disk(uint64_t *used_bytes, uint64_t *limit_bytes)
+{
+    uint64_t used = 0, limit;
+
+    if (groups[DISK_USED].count == 0 || groups[DISK_LIMIT].count == 0)
+        return false;
+    for (size_t i = 0; i < groups[DISK_USED].count; i++)
+        used += read_number(groups[DISK_USED].fds[i]);
+    limit = read_number(groups[DISK_LIMIT].fds[0]);
+    if (limit == 0)
+        return false;
+    *used_bytes = used < limit ? used : limit;
+    *limit_bytes = limit;
+    return true;
 }
 
 int groups_freeze(bool on, struct err *err)

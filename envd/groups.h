@@ -10,6 +10,8 @@
  *   freezer     version 1: freezer.state of both; freeze, frozen: version 2's cgroup.freeze and
  *               cgroup.events
  *   memory, memory-stat, cpu   usage of the whole sandbox
+ *   disk-used, disk-limit      bytes of the sandbox's files (add all of the first), and the most
+ *                              there may be; granted like those of control groups
  * envd begins in `user`: what it starts there inherits the group at no cost, where moving a process
  * costs some 10 ms of waiting for the kernel. So its spawner (spawner.h) stays in `user`, and envd
  * itself moves out when the first process is there.
@@ -19,6 +21,7 @@
 #define ENVD_GROUPS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -51,6 +54,9 @@ void groups_resume(bool left);
 /* What a figure of the whole sandbox is read from. Returns the text, to free(), or NULL. */
 enum groups_figure { GROUPS_MEMORY, GROUPS_MEMORY_STAT, GROUPS_CPU, GROUPS_FIGURES };
 char *groups_read(enum groups_figure figure);
+
+/* How much the sandbox's files take, and may take. False: nobody told, or there is no limit. */
+bool groups_disk(uint64_t *used_bytes, uint64_t *limit_bytes);
 
 /*
  * Stop users' processes or let them go on: begins it and returns. ERR_UNSUPPORTED without a

@@ -181,6 +181,9 @@ static void check_engine(struct report *report, const struct settings *settings)
         .run_dir = settings_text(settings, SETTING_RUN_DIR),
         .envd_path = settings_text(settings, SETTING_ENVD),
         .id_base = (uint32_t)settings->number[SETTING_ID_BASE],
+        .storage_mb = settings->number[SETTING_STORAGE_MB],
+        .storage_reserve_mb = settings->number[SETTING_STORAGE_RESERVE_MB],
+        .storage_plain = settings->number[SETTING_STORAGE_PLAIN] != 0,
     };
 
     if (config.envd_path == NULL)

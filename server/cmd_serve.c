@@ -85,6 +85,9 @@ static int start_launcher(struct server *server, struct err *err)
         .warm_min = (uint32_t)settings->number[SETTING_WARM_MIN],
         .warm_max = (uint32_t)settings->number[SETTING_WARM_MAX],
         .warm_idle_s = (uint32_t)settings->number[SETTING_WARM_IDLE],
+        .storage_mb = settings->number[SETTING_STORAGE_MB],
+        .storage_reserve_mb = settings->number[SETTING_STORAGE_RESERVE_MB],
+        .storage_plain = settings->number[SETTING_STORAGE_PLAIN] != 0,
         .gateway = gateway_main,
         .gateway_ctx = &server->gateway,
     };

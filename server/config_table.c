@@ -12,6 +12,7 @@
 
 #define ID_RANGE 65536 /* ids of one sandbox */
 #define WARM_MAX 1024
+#define STORAGE_MAX_MB (16 * 1024 * 1024)
 #define ID_BASE_MAX ((uint64_t)1885339648) /* 4,000 ranges below 2^31 */
 
 const struct setting_def setting_defs[SETTING_COUNT] = {
@@ -56,6 +57,14 @@ const struct setting_def setting_defs[SETTING_COUNT] = {
                           "the same at most: as many as the busiest second of a minute took"},
     [SETTING_WARM_IDLE] = {"warm-idle", KIND_NUMBER, "S", "3600", 0, 1 << 30, false,
                            "seconds without a create until none are kept; 0: always keep some"},
+    [SETTING_STORAGE_MB] =
+        {"storage-mb", KIND_NUMBER, "MB", "0", 0, STORAGE_MAX_MB, false,
+         "size of the image that holds files of sandboxes; 0: what is free, less the reserve"},
+    [SETTING_STORAGE_RESERVE_MB] =
+        {"storage-reserve-mb", KIND_NUMBER, "MB", "0", 0, STORAGE_MAX_MB, false,
+         "kept free on the state's disk: no create below it; 0: 2 %, 512 to 8192"},
+    [SETTING_STORAGE_PLAIN] = {"storage-plain", KIND_BOOL, NULL, "false", 0, 0, false,
+                               "plain folders, no image: disk limits are not held"},
     [SETTING_REPLAY_BYTES] = {"replay-bytes", KIND_NUMBER, "N", "1048576", 65536, 1 << 30, false,
                               "kept of each output of a process, for readers that come back"},
     [SETTING_REPLAY_TOTAL_BYTES] = {"replay-total-bytes", KIND_NUMBER, "N", "67108864", 65536,

@@ -136,6 +136,7 @@ static void find_one(void *ctx, const char *id)
     box->record = record;
     box->state = record.files && !record.legacy && record.slot == SLOT_NONE ? BOX_KEPT : BOX_ENDED;
     box_name(launcher, box, id);
+    box->tree = storage_tree_id(&launcher->ctx.storage, launcher->ctx.storage.sandboxes, id);
     if (record.pid == 0 || (pidfd = sys_pidfd_open(record.pid)) < 0)
         return;
     if (box_watch(launcher, box, pidfd, &err) < 0) {

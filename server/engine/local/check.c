@@ -3,6 +3,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <linux/openat2.h>
 #include <sched.h>
 #include <signal.h>
@@ -22,6 +23,7 @@
 #include "server/engine/local/remove.h"
 #include "server/engine/local/rootfs_layers.h"
 #include "server/engine/local/seccomp.h"
+#include "server/engine/local/storage.h"
 #include "server/engine/local/sys.h"
 #include "server/engine/local/userns.h"
 
@@ -134,6 +136,26 @@ static void check_overlay(struct report *report, const struct local_config *conf
         say_err(report, "overlay", CHECK_FAIL, &err);
     }
     layers_probe_remove(parent, name);
+}
+
+/* Where files will lie, and whether limits hold there. */
+static void check_storage(struct report *report, const struct local_config *config)
+{
+    struct storage_plan plan;
+    _cleanup_free_ char *found = NULL;
+
+    storage_plan(config, &plan);
+    if (plan.kind == STORAGE_IMAGE) {
+        found = mem_asprintf("btrfs in an image of %" PRIu64 " MB", plan.image_bytes >> 20);
+        say(report, "storage", CHECK_OK, found, NULL);
+    } else if (plan.kind == STORAGE_BTRFS) {
+        say(report, "storage", CHECK_OK, "btrfs of the state folder", NULL);
+    } else {
+        found = mem_asprintf("plain folders (%s): no disk limit is held, snapshots are copies",
+                             plan.why_plain[0] != '\0' ? plan.why_plain : "storage-plain");
+        say(report, "storage", CHECK_WARN, found,
+            plan.remedy[0] != '\0' ? plan.remedy : "leave out --storage-plain");
+    }
 }
 
 static void check_cgroups(struct report *report)
@@ -339,6 +361,7 @@ int local_check(const struct local_config *config, engine_check_fn fn, void *ctx
     check_user_namespaces(&report, config->id_base);
     check_namespaces(&report);
     check_overlay(&report, config);
+    check_storage(&report, config);
     check_cgroups(&report);
     check_seccomp(&report);
     check_devices(&report, config->run_dir);

@@ -82,6 +82,7 @@ void launcher_answer(struct launcher *launcher, uint64_t serial, const struct bo
         reply.pid = box->record.pid;
         reply.slot = box->record.slot;
         reply.start_ticks = box->record.start_ticks;
+        reply.tree = box->tree;
     }
     launcher_send(launcher, &reply, fd);
 }

@@ -54,6 +54,7 @@ struct box {
     int rules;              /* memfd of the network rules in force; -1: none, or not known */
     int rules_next;         /* JOB_NETWORK: what it makes of them */
     uint64_t rules_version; /* gateway.h */
+    uint64_t tree;          /* storage_tree_id */
     bool kept;              /* its tree is older than this run: a failed start keeps it */
     bool busy;              /* a job other than destroy works on it */
     bool adopted;           /* the server knows it: its end is told */
@@ -127,7 +128,7 @@ struct launcher {
     unsigned builders;
     unsigned jobs;
     unsigned volume_helpers;
-    struct map mounts; /* id → struct mounts: for a sandbox about to start */
+    struct map mounts;            /* id → struct mounts: for a sandbox about to start */
     int64_t build_after_mono_ms;  /* a build has failed: none before */
     int64_t refill_after_mono_ms; /* a create has been served */
 };

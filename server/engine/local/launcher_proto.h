@@ -79,6 +79,7 @@ struct launcher_reply {
     int32_t pid;          /* CREATE, ADOPT, ITEM: init's, 0 when not running */
     uint32_t slot;        /* the same: which range of ids */
     uint64_t start_ticks; /* the same: init's start time, /proc/<pid>/stat field 22 */
+    uint64_t tree;        /* the same: storage.h; 0 when there are no figures */
     uint64_t size_bytes;  /* SNAPSHOT, and ITEM of SNAPSHOT_LIST */
     char msg[ERR_MSG_SIZE];
     char detail[ERR_DETAIL_SIZE];

@@ -12,12 +12,13 @@
 #include "server/base/str.h"
 #include "server/engine/local/client.h"
 #include "server/engine/local/sample.h"
+#include "server/engine/local/storage.h"
 #include "server/engine/local/volume_client.h"
 
 struct local {
     struct engine engine;
     struct client *client;
-    int groups[2]; /* sample.h; -1 until first wanted. Whoever samples, one at a time */
+    int groups[3]; /* sample.h; -1 until first wanted. Whoever samples, one at a time */
 };
 
 static struct client *client_of(struct engine *engine)
@@ -61,6 +62,8 @@ static char *engine_data(const struct launcher_reply *reply)
     _cleanup_json_ json_t *json = json_object();
 
     json_put_i64(json, "slot", reply->slot);
+    if (reply->tree != 0)
+        json_put_i64(json, "tree", (int64_t)reply->tree);
     json_put_i64(json, "pid", reply->pid);
     json_put_i64(json, "startTicks", (int64_t)reply->start_ticks);
     return json_text(json);
@@ -274,20 +277,26 @@ static int local_snapshot_list(struct engine *engine, engine_snapshot_fn fn, voi
 }
 
 /* What engine_data() wrote. */
-static bool slot_of(const char *data, uint32_t *out)
+static bool number_of(const char *data, const char *key, uint64_t max, uint64_t *out)
 {
-    static const char key[] = "\"slot\":";
     const char *at = data != NULL ? strstr(data, key) : NULL;
     struct err ignored = {0};
-    uint64_t slot;
 
     if (at == NULL)
         return false;
-    at += sizeof(key) - 1;
-    if (str_to_u64(at, strspn(at, "0123456789"), 0, UINT32_MAX, "slot", &slot, &ignored) < 0)
-        return false;
-    *out = (uint32_t)slot;
-    return true;
+    at += strlen(key);
+    return str_to_u64(at, strspn(at, "0123456789"), 0, max, key, out, &ignored) == 0;
+}
+
+static void sample_one(struct local *local, struct engine_sample *sample)
+{
+    uint64_t slot, tree;
+
+    if (number_of(sample->engine_data, "\"slot\":", UINT32_MAX, &slot))
+        sample_read(local->groups, (uint32_t)slot, sample);
+    if (local->groups[2] >= 0 && number_of(sample->engine_data, "\"tree\":", INT64_MAX, &tree))
+        sample->has_disk = storage_gauges_read(local->groups[2], tree, &sample->disk_used_bytes,
+                                               &sample->disk_total_bytes);
 }
 
 static int open_groups(struct local *local, struct err *err)
@@ -301,6 +310,7 @@ static int open_groups(struct local *local, struct err *err)
         return -1;
     local->groups[0] = fds[0];
     local->groups[1] = fds[1];
+    local->groups[2] = fds[2];
     return fds[1] >= 0 ? 0 : err_set(err, ERR_INTERNAL, "the launcher sent no control groups");
 }
 
@@ -308,14 +318,11 @@ static int local_sample(struct engine *engine, struct engine_sample *samples, si
                         struct err *err)
 {
     struct local *local = container_of(engine, struct local, engine);
-    uint32_t slot;
 
     if (open_groups(local, err) < 0)
         return -1;
-    for (size_t i = 0; i < count; i++) {
-        if (slot_of(samples[i].engine_data, &slot))
-            sample_read(local->groups, slot, &samples[i]);
-    }
+    for (size_t i = 0; i < count; i++)
+        sample_one(local, &samples[i]);
     return 0;
 }
 
@@ -369,6 +376,7 @@ static void local_free(struct engine *engine)
     client_free(local->client);
     fd_close(&local->groups[0]);
     fd_close(&local->groups[1]);
+    fd_close(&local->groups[2]);
     free(local);
 }
 
@@ -402,7 +410,7 @@ int local_engine_new(int sock, struct engine **out, struct err *err)
 {
     struct local *local = mem_zalloc(sizeof(*local));
 
-    local->groups[0] = local->groups[1] = -1;
+    local->groups[0] = local->groups[1] = local->groups[2] = -1;
     local->engine.ops = &local_ops;
     if (client_new(sock, &local->engine, &local->client, err) < 0) {
         free(local);

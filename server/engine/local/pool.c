@@ -63,6 +63,8 @@ static void on_control(struct launcher *launcher, struct source *source)
         launcher_unwatch(launcher, &box->control); /* closed by its exec: envd is there */
         fault_point("launcher.runs");              /* and nobody has been told */
         box->state = BOX_RUNNING;
+        box->tree =
+            storage_tree_id(&launcher->ctx.storage, launcher->ctx.storage.sandboxes, box->id);
         launcher_answer(launcher, box->serial, box, -1, NULL);
         return;
     }

@@ -169,6 +169,7 @@ static int on_list(struct launcher *launcher, struct call *call, struct err *err
         reply.pid = box->record.pid;
         reply.slot = box->record.slot;
         reply.start_ticks = box->record.start_ticks;
+        reply.tree = box->tree;
         launcher_send(launcher, &reply, -1);
     }
     launcher_answer(launcher, call->request->serial, NULL, -1, NULL);
@@ -301,11 +302,13 @@ static int on_snapshot_list(struct launcher *launcher, struct call *call, struct
 
 static int on_groups(struct launcher *launcher, struct call *call, struct err *err)
 {
-    int fds[2], count;
+    int fds[3], count;
 
     count = cgroups_open_counted(launcher->ctx.cgroups, fds, err);
     if (count < 0)
         return -1;
+    fds[count] = storage_gauges_open(&launcher->ctx.storage);
+    count += fds[count] >= 0;
     launcher_send_sockets(launcher, call->request->serial, fds, count);
     for (int i = 0; i < count; i++)
         fd_close(&fds[i]);

@@ -96,4 +96,11 @@ int storage_gauge_open(const struct storage *storage, int dir, const char *name,
                        struct storage_gauge *out);
 void storage_gauge_close(struct storage_gauge *gauge);
 
+/* By which number tree NAME is known in the folder of figures; 0: by none. No I/O. */
+uint64_t storage_tree_id(const struct storage *storage, int dir, const char *name);
+/* That folder, which everybody may read, or -1. */
+int storage_gauges_open(const struct storage *storage);
+/* There: what tree ID holds, and its limit. False: it is not known. */
+bool storage_gauges_read(int gauges, uint64_t id, uint64_t *used_bytes, uint64_t *limit_bytes);
+
 #endif

@@ -203,3 +203,41 @@ void storage_gauge_close(struct storage_gauge *gauge)
     fd_close(&gauge->reserved);
     fd_close(&gauge->limit);
 }
+
+uint64_t storage_tree_id(const struct storage *storage, int dir, const char *name)
+{
+    _cleanup_close_ int fd = storage->quota ? open_tree(dir, name) : -1;
+    uint64_t id;
+
+    return fd >= 0 && btrfs_subvolume_id(fd, &id) == 0 ? id : 0;
+}
+
+int storage_gauges_open(const struct storage *storage)
+{
+    _cleanup_free_ char *path = mem_asprintf("/sys/fs/btrfs/%s/qgroups", storage->fsid);
+
+    return storage->quota ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+}
+
+static bool read_gauge(int gauges, uint64_t id, const char *figure, uint64_t *out)
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), "0_%" PRIu64 "/%s", id, figure);
+    _cleanup_close_ int fd = openat(gauges, path, O_RDONLY | O_CLOEXEC);
+    *out = fd >= 0 ? read_figure(fd) : 0;
+    return fd >= 0;
+}
+
+bool storage_gauges_read(int gauges, uint64_t id, uint64_t *used_bytes, uint64_t *limit_bytes)
+{
+    uint64_t used, reserved, limit;
+
+    if (id == 0 || !read_gauge(gauges, id, "referenced", &used) ||
+        !read_gauge(gauges, id, "rsv_data", &reserved) ||
+        !read_gauge(gauges, id, "max_referenced", &limit))
+        return false;
+    *used_bytes = used + reserved;
+    *limit_bytes = limit;
+    return true;
+}
