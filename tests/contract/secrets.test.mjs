@@ -19,7 +19,7 @@ describe('secrets', () => {
 
   test('create tells all but the value', async () => {
     const info = await make(` ${name.toUpperCase()} `, 'hidden-value', { metadata: { team: 'é' } })
-    assert.deepEqual([info.name, info.currentVersion, info.metadata], [name, 1, { team: 'é' }])
+    assert.deepEqual([info.name, info.version, info.metadata], [name, 1, { team: 'é' }])
     assert.match(info.secretId, /^sec_[0-7][0-9a-hjkmnp-tv-z]{25}$/)
     assert.ok(!JSON.stringify(info).includes('hidden-value'))
   })
@@ -35,9 +35,9 @@ describe('secrets', () => {
   test('an update is a version and keeps metadata unless given', async () => {
     const info = await make(name, 'v', { metadata: { a: '1' } })
     const second = await Secret.update(name, 'v2')
-    assert.deepEqual([second.currentVersion, second.metadata], [2, { a: '1' }])
+    assert.deepEqual([second.version, second.metadata], [2, { a: '1' }])
     const third = await Secret.update(info.secretId, 'v3', { metadata: {} })
-    assert.deepEqual([third.currentVersion, third.metadata], [3, {}])
+    assert.deepEqual([third.version, third.metadata], [3, {}])
   })
 
   test('pages hold each secret once', async () => {

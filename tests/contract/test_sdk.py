@@ -38,7 +38,6 @@ from e2b import (  # noqa: E402
     SandboxQuery,
     SandboxState,
     TimeoutException,
-    Volume,
 )
 
 DOMAIN = os.environ.get("CONTRACT_MODE") == "domain"
@@ -479,20 +478,6 @@ class Life(unittest.TestCase):
             return
         for row in rows:
             self.assertGreater(row.mem_total, 0)
-
-
-    def test_what_is_not_built_says_501_and_why(self):
-        sbx = self.make()
-        for call in (
-            sbx.create_snapshot,
-            lambda: sbx.list_snapshots().next_items(),
-            lambda: Volume.create("v" + secrets.token_hex(4)),
-            Volume.list,
-        ):
-            with self.assertRaises(Exception) as caught:
-                call()
-            self.assertIn("501", str(caught.exception))
-            self.assertIn("is not supported yet by this server", str(caught.exception))
 
 
 class Ports(Shared):

@@ -31,7 +31,7 @@ class Secrets:
     async def test_create_tells_all_but_the_value(self):
         value = "hidden-" + secrets.token_hex(8)
         info = await self.make(" " + self.name.upper() + " ", value, metadata={"team": "é"})
-        self.assertEqual((info.name, info.current_version, info.metadata),
+        self.assertEqual((info.name, info.version, info.metadata),
                          (self.name, 1, {"team": "é"}))  # fmt: skip
         self.assertRegex(info.secret_id, "^sec_[0-7][0-9a-hjkmnp-tv-z]{25}$")
         self.assertIsInstance(info.created_at, datetime.datetime)
@@ -47,13 +47,13 @@ class Secrets:
     async def test_an_update_is_a_version_and_keeps_metadata_unless_given(self):
         info = await self.make(metadata={"a": "1"})
         second = await self.do(self.kind.update(self.name, "v2"))
-        self.assertEqual((second.current_version, second.metadata, second.created_at),
+        self.assertEqual((second.version, second.metadata, second.created_at),
                          (2, {"a": "1"}, info.created_at))  # fmt: skip
         third = await self.do(self.kind.update(info.secret_id, "v3", metadata={"b": "2"}))
-        self.assertEqual((third.current_version, third.metadata), (3, {"b": "2"}))
+        self.assertEqual((third.version, third.metadata), (3, {"b": "2"}))
         self.assertGreaterEqual(third.updated_at, second.updated_at)
         fourth = await self.do(self.kind.update(self.name, "v4", metadata={}))
-        self.assertEqual((fourth.current_version, fourth.metadata), (4, {}))
+        self.assertEqual((fourth.version, fourth.metadata), (4, {}))
 
     async def test_pages_hold_each_secret_once(self):
         made = {(await self.make(f"{self.name}-{i}")).secret_id for i in range(5)}
