@@ -47,13 +47,14 @@ def serve_tls(world, folder):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(f"{folder}/w.pem", f"{folder}/w.key")
 
-    def run():
+    def run(port, with_context):
         in_world(world)
-        server = parts.Threads((netlab.WEB, 443), parts.Echo)
-        server.context = context
+        server = parts.Threads((netlab.WEB, port), parts.Echo)
+        server.context = with_context
         server.serve_forever()
 
-    threading.Thread(target=run, daemon=True).start()
+    threading.Thread(target=run, args=(443, context), daemon=True).start()
+    threading.Thread(target=run, args=(8081, None), daemon=True).start()
     return f"{folder}/w.pem"
 
 
@@ -184,6 +185,40 @@ class Crashes(Case):
         self.assertEqual(self.seen(sandbox, "curl -s https://web.test/")["authorization"], "still-there")
 
 
+SETUP = """
+import socket, time
+took = []
+for _ in range(200):
+    began = time.monotonic()
+    with socket.create_connection((%r, 8081)) as sock:
+        sock.sendall(b"GET / HTTP/1.1\\r\\nHost: web.test\\r\\n\\r\\n")
+        sock.recv(65536)
+    took.append(time.monotonic() - began)
+print(round(sorted(took)[100] * 1000, 2))
+"""
+
+
+def bench():
+    """By slirp4netns alone and by the gateway before it: MB/s, and ms from connect to answer."""
+    size = 500_000_000
+    listed = {"allowOut": ["web.test"], "denyOut": ALL}
+    for name, network, url in (
+        ("slirp4netns alone, HTTP", {}, "http://web.test:8081"),
+        ("gateway, HTTP by name", listed, "http://web.test:8081"),
+        ("slirp4netns alone, TLS", {}, "-k https://web.test"),
+        ("gateway, TLS by name", listed, "-k https://web.test"),
+        ("gateway, TLS with headers", {"rules": rules("x")}, "https://web.test"),
+    ):
+        sandbox = SERVER.create(network=network)
+        out = sandbox.sh(f"curl -s -o /dev/null -w '%{{speed_download}}' {url}/big/{size}").stdout
+        setup = ""
+        if "8081" in url:
+            sandbox.write("/tmp/setup.py", (SETUP % netlab.WEB).encode())
+            setup = sandbox.sh("python3 /tmp/setup.py").stdout.decode().strip() + " ms"
+        print(f"{name:28} {float(out) / 1e6:8.0f} MB/s {setup}")
+        sandbox.kill()
+
+
 def main():
     global SERVER
     lib.need_root()
@@ -194,7 +229,10 @@ def main():
             os.chmod(folder, 0o755)
             roots = serve_tls(world, folder)
             with lib.Server(out=OUT, args=["--egress-ca-file", roots]) as SERVER:
-                lib.main(__name__)
+                if "--bench" in sys.argv:
+                    bench()
+                else:
+                    lib.main(__name__)
     finally:
         world.close()
 
