@@ -40,7 +40,7 @@ LDFLAGS_ALL := -pthread $(LDFLAGS_$(BUILD)) $(LDFLAGS)
 # V=1 shows whole commands.
 Q := $(if $(V),,@)
 
-FOLDERS := base model mapper loop store auth engine local kubernetes build lifecycle http proxy api \
+FOLDERS := base model mapper loop store auth engine local kubernetes build lifecycle observe http proxy api \
            client gateway
 SRC_base := $(wildcard server/base/*.c)
 SRC_model := $(wildcard server/model/*.c)
@@ -53,6 +53,7 @@ SRC_local := $(wildcard server/engine/local/*.c)
 SRC_kubernetes := $(wildcard server/engine/kubernetes/*.c)
 SRC_build := $(wildcard server/build/*.c)
 SRC_lifecycle := $(wildcard server/lifecycle/*.c)
+SRC_observe := $(wildcard server/observe/*.c)
 SRC_http := $(wildcard server/http/*.c)
 SRC_proxy := $(wildcard server/proxy/*.c)
 SRC_api := $(wildcard server/api/*.c)
@@ -80,12 +81,13 @@ LINK_local := local $(LINK_engine)
 LINK_kubernetes := kubernetes $(LINK_engine)
 LINK_build := build store $(LINK_engine)
 LINK_lifecycle := lifecycle build auth engine $(LINK_store)
+LINK_observe := observe $(LINK_lifecycle)
 LINK_http := http $(LINK_loop)
 LINK_proxy := proxy $(LINK_lifecycle)
-LINK_api := api http $(LINK_lifecycle)
+LINK_api := api http $(LINK_observe)
 LINK_client := client $(LINK_model)
 LINK_gateway := gateway $(LINK_model)
-LINK_server := gateway client api http proxy lifecycle build local kubernetes engine auth store loop mapper model base
+LINK_server := gateway client api http proxy observe lifecycle build local kubernetes engine auth store loop mapper model base
 LINK_envd := base
 
 SYS_base := -ljansson -lsodium

@@ -32,6 +32,7 @@ enum kind {
     CPU,
     DISK_USED,
     DISK_LIMIT,
+    LOG,
     KINDS
 };
 
@@ -40,6 +41,7 @@ static const char *const names[KINDS] = {
     [FREEZER] = "freezer", [FREEZE] = "freeze", [FROZEN] = "frozen",
     [MEMORY] = "memory",   [CPU] = "cpu",       [MEMORY_STAT] = "memory-stat",
     [DISK_USED] = "disk-used", [DISK_LIMIT] = "disk-limit",
+    [LOG] = "log",
 };
 
 /* Filled by options, read-only afterwards. */
@@ -91,6 +93,8 @@ int groups_init(struct err *err)
                 return err_sys(err, errno, "descriptor %d of --group-fds", groups[i].fds[j]);
         }
     }
+    if (groups[LOG].count > 0)
+        log_copy_to(groups[LOG].fds[0]);
     return 0;
 }
 
@@ -277,8 +281,7 @@ enum groups_state groups_frozen(void)
 
     if (v1 != NULL && str_starts(v1, "FREEZING"))
         return GROUPS_FREEZING;
-    if ((v1 != NULL && str_starts(v1, "FROZEN")) ||
-        (v2 != NULL && strstr(v2, "frozen 1") != NULL))
+    if ((v1 != NULL && str_starts(v1, "FROZEN")) || (v2 != NULL && strstr(v2, "frozen 1") != NULL))
         return GROUPS_FROZEN;
     return GROUPS_RUNNING;
 }

@@ -12,6 +12,7 @@
  *   memory, memory-stat, cpu   usage of the whole sandbox
  *   disk-used, disk-limit      bytes of the sandbox's files (add all of the first), and the most
  *                              there may be; granted like those of control groups
+ *   log         no file of a group: a non-blocking pipe for a copy of the log, read outside
  * envd begins in `user`: what it starts there inherits the group at no cost, where moving a process
  * costs some 10 ms of waiting for the kernel. So its spawner (spawner.h) stays in `user`, and envd
  * itself moves out when the first process is there.

@@ -7,6 +7,7 @@
 
 #include "envd/process_inner.h"
 #include "envd/pty.h"
+#include "server/base/log.h"
 #include "server/base/mem.h"
 #include "server/base/str.h"
 #include "server/base/time.h"
@@ -235,6 +236,9 @@ void process_reap(void)
                 continue;
             p->exited = true;
             process_describe(status, &p->end);
+            log_copy_info("Process ended", "logger", "process", "event_type", "process_end", "pid",
+                          log_num(pid), "exit_code", log_num(p->end.exit_code), "status",
+                          p->end.status);
             process_check_end(p);
             break;
         }

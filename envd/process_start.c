@@ -11,6 +11,7 @@
 #include "envd/spawn.h"
 #include "server/base/buf.h"
 #include "server/base/fd.h"
+#include "server/base/log.h"
 #include "server/base/mem.h"
 #include "server/base/time.h"
 
@@ -205,6 +206,13 @@ static int start(const struct process_spec *spec, const char *cwd, struct watche
     return 0;
 }
 
+/* The program alone: in the words after it are secrets. */
+static void tell_start(const struct process *process)
+{
+    log_copy_info("Process started", "logger", "process", "event_type", "process_start", "pid",
+                  log_num(process->pid), "cmd", process->cmd, "tag", process->tag);
+}
+
 int process_start(const struct process_spec *spec, struct watcher *watcher, struct process **out,
                   struct err *err)
 {
@@ -215,5 +223,6 @@ int process_start(const struct process_spec *spec, struct watcher *watcher, stru
         return -1;
     if (start(spec, cwd, watcher, out, &why) < 0)
         return start_failed(spec, cwd, &why, err);
+    tell_start(*out);
     return 0;
 }

@@ -190,10 +190,24 @@ static void set_default_quota(struct server *server)
     auth_set_default_quota(server->auth, &quota);
 }
 
+static int start_observe(struct server *server, struct err *err)
+{
+    const struct observe_config config = {
+        .state_dir = PRIVSEP_STATE "/db",
+        .engine = server->engine,
+        .master = &server->master,
+        .sample_ms = (int64_t)server->settings.number[SETTING_SAMPLE_SECONDS] * 1000,
+        .webhook_private = settings_on(&server->settings, SETTING_WEBHOOK_PRIVATE),
+    };
+
+    return observe_new(&config, &server->observe, err);
+}
+
 /* From here on this is the unprivileged server. */
 static int start_parts(struct server *server, struct err *err)
 {
-    struct lifecycle_config config = {.on_end = serve_sandbox_ended, .on_end_ctx = server};
+    struct lifecycle_config config = {
+        .on_end = serve_sandbox_ended, .on_end_ctx = server, .on_event = observe_event};
     int rc;
 
     server->workers =
@@ -201,12 +215,14 @@ static int start_parts(struct server *server, struct err *err)
     if (serve_start_ops(server, err) < 0 ||
         store_open(PRIVSEP_STATE "/db", &server->store, err) < 0 ||
         auth_new(server->store, &server->auth, err) < 0 ||
-        local_engine_new(steal_fd(&server->launcher_fd), &server->engine, err) < 0)
+        local_engine_new(steal_fd(&server->launcher_fd), &server->engine, err) < 0 ||
+        start_observe(server, err) < 0)
         return -1;
     set_default_quota(server);
     config.auth = server->auth;
     config.master = server->master;
     config.engine = server->engine;
+    config.on_event_ctx = server->observe;
     config.store = server->store;
     config.workers = server->workers;
     config.gateway_ca = server->gateway_ca;
@@ -221,7 +237,7 @@ static int start_parts(struct server *server, struct err *err)
     secret_clear(&server->master);
     if (rc < 0 ||
         node_new(server->store, server->lifecycle, PRIVSEP_STATE, &server->node, err) < 0 ||
-        serve_start(server, err) < 0)
+        observe_start(server->observe, server->lifecycle, err) < 0 || serve_start(server, err) < 0)
         return -1;
     return envd_upgrade_start(server->lifecycle, server->loops[0].loop, &server->envd,
                               &server->envd_upgrade, err);
@@ -287,10 +303,12 @@ static void stop_all(struct server *server)
     envd_program_clear(&server->envd);
     lifecycle_stop(server->lifecycle);
     work_pool_free(server->workers);
+    observe_stop(server->observe);
     lifecycle_free(server->lifecycle);
     if (server->engine != NULL)
         server->engine->ops->free(server->engine);
     node_free(server->node);
+    observe_free(server->observe);
     auth_free(server->auth);
     store_close(server->store);
     signal_watch_free(server->signals);

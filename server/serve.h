@@ -20,6 +20,7 @@
 #include "server/envd_upgrade.h"
 #include "server/http/http.h"
 #include "server/lifecycle/lifecycle.h"
+#include "server/observe/observe.h"
 #include "server/loop/listener.h"
 #include "server/loop/loop.h"
 #include "server/gateway/gateway.h"
@@ -72,6 +73,7 @@ struct server {
     struct engine *engine;
     struct work_pool *workers;
     struct lifecycle *lifecycle;
+    struct observe *observe;
     struct node *node;
     struct envd_program envd;
     struct envd_upgrade *envd_upgrade;

@@ -186,6 +186,7 @@ static void on_ready(struct loop_msg *msg)
     server->ops_api.store = ready->ready ? server->store : NULL;
     server->ops_api.auth = server->auth;
     server->ops_api.lifecycle = server->lifecycle;
+    server->ops_api.observe = server->observe;
     free(ready);
 }
 
@@ -220,6 +221,7 @@ int serve_start(struct server *server, struct err *err)
     server->api.auth = server->auth;
     server->api.node = server->node;
     server->api.lifecycle = server->lifecycle;
+    server->api.observe = server->observe;
     api_http_config(&server->api, server->workers, &server->api_config);
     server->api_config.serves = api_serves;
     make_handlers(server, http_ctxs, proxy_ctxs);

@@ -11,6 +11,7 @@
 #include "server/auth/auth.h"
 #include "server/http/http.h"
 #include "server/lifecycle/lifecycle.h"
+#include "server/observe/observe.h"
 #include "server/store/store.h"
 
 /*
@@ -21,6 +22,7 @@ struct api {
     struct lifecycle *lifecycle;
     struct auth *auth;
     struct store *store;
+    struct observe *observe;
     struct node *node;        /* likewise */
     const char *engine_name;  /* "local", "kubernetes" */
     const char *domain;       /* NULL: the API's `domain` is null */

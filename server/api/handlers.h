@@ -82,6 +82,24 @@ int volume_create(struct request *req, struct err *err);
 int volume_get(struct request *req, struct err *err);
 int volume_delete(struct request *req, struct err *err);
 
+/* metrics.c */
+int sandbox_metrics(struct request *req, struct err *err);
+int sandboxes_metrics(struct request *req, struct err *err);
+int team_metrics(struct request *req, struct err *err);
+int team_metrics_max(struct request *req, struct err *err);
+
+/* logs.c */
+int sandbox_logs_v1(struct request *req, struct err *err);
+int sandbox_logs_v2(struct request *req, struct err *err);
+
+/* events.c, webhooks.c */
+int events_list(struct request *req, struct err *err);
+int webhooks_list(struct request *req, struct err *err);
+int webhook_create(struct request *req, struct err *err);
+int webhook_get(struct request *req, struct err *err);
+int webhook_change(struct request *req, struct err *err);
+int webhook_delete(struct request *req, struct err *err);
+
 /* volume_content.c, volume_file.c */
 int volume_stat(struct request *req, struct err *err);
 int volume_set(struct request *req, struct err *err);

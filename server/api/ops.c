@@ -80,6 +80,8 @@ int ops_metrics(struct request *req, struct err *err)
     if (api->lifecycle != NULL) /* start-up is done */
         add_sandboxes(api, &out);
     add_requests(&out);
+    if (api->observe != NULL)
+        observe_metrics(api->observe, &out);
     buf_printf(&out,
                "# HELP sandpit_work_waiting Calls that wait for a worker.\n"
                "# TYPE sandpit_work_waiting gauge\n"

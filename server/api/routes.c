@@ -22,7 +22,7 @@ const struct route api_routes[] = {
     {"POST", "/sandboxes", WRITE, sandbox_create_v1},
     {"GET", "/v2/sandboxes", READ, sandboxes_list_v2},
     {"POST", "/v2/sandboxes", WRITE, sandbox_create_v2},
-    {"GET", "/sandboxes/metrics", READ, NULL},
+    {"GET", "/sandboxes/metrics", READ, sandboxes_metrics},
     {"GET", "/sandboxes/{sandboxID}", READ, sandbox_get},
     {"DELETE", "/sandboxes/{sandboxID}", WRITE, sandbox_delete},
     {"POST", "/sandboxes/{sandboxID}/timeout", WRITE, sandbox_set_timeout},
@@ -35,9 +35,9 @@ const struct route api_routes[] = {
     {"POST", "/sandboxes/{sandboxID}/fork", WRITE, sandbox_fork},
     {"POST", "/sandboxes/{sandboxID}/snapshots", WRITE, sandbox_snapshot},
     {"GET", "/snapshots", READ, snapshots_list},
-    {"GET", "/sandboxes/{sandboxID}/metrics", READ, NULL},
-    {"GET", "/sandboxes/{sandboxID}/logs", READ, NULL},
-    {"GET", "/v2/sandboxes/{sandboxID}/logs", READ, NULL},
+    {"GET", "/sandboxes/{sandboxID}/metrics", READ, sandbox_metrics},
+    {"GET", "/sandboxes/{sandboxID}/logs", READ, sandbox_logs_v1},
+    {"GET", "/v2/sandboxes/{sandboxID}/logs", READ, sandbox_logs_v2},
 
     /* templates */
     {"GET", "/templates", READ, templates_list},
@@ -87,8 +87,8 @@ const struct route api_routes[] = {
 
     /* teams, keys, nodes, operators */
     {"GET", "/teams", KEYS, teams_list},
-    {"GET", "/teams/{teamID}/metrics", READ, NULL},
-    {"GET", "/teams/{teamID}/metrics/max", READ, NULL},
+    {"GET", "/teams/{teamID}/metrics", READ, team_metrics},
+    {"GET", "/teams/{teamID}/metrics/max", READ, team_metrics_max},
     {"GET", "/api-keys", KEYS, api_keys_list},
     {"POST", "/api-keys", KEYS, api_key_create},
     {"PATCH", "/api-keys/{apiKeyID}", KEYS, api_key_rename},
@@ -105,13 +105,13 @@ const struct route api_routes[] = {
     {"DELETE", "/admin/teams/{teamID}/api-keys/{apiKeyID}", ADMIN, admin_api_key_delete},
 
     /* events and webhooks */
-    {"GET", "/events/sandboxes", READ, NULL},
-    {"GET", "/events/sandboxes/{sandboxID}", READ, NULL},
-    {"GET", "/events/webhooks", READ, NULL},
-    {"POST", "/events/webhooks", WRITE, NULL},
-    {"GET", "/events/webhooks/{webhookID}", READ, NULL},
-    {"PATCH", "/events/webhooks/{webhookID}", WRITE, NULL},
-    {"DELETE", "/events/webhooks/{webhookID}", WRITE, NULL},
+    {"GET", "/events/sandboxes", READ, events_list},
+    {"GET", "/events/sandboxes/{sandboxID}", READ, events_list},
+    {"GET", "/events/webhooks", READ, webhooks_list},
+    {"POST", "/events/webhooks", WRITE, webhook_create},
+    {"GET", "/events/webhooks/{webhookID}", READ, webhook_get},
+    {"PATCH", "/events/webhooks/{webhookID}", WRITE, webhook_change},
+    {"DELETE", "/events/webhooks/{webhookID}", WRITE, webhook_delete},
 };
 const size_t api_route_count = array_size(api_routes);
 

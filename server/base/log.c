@@ -17,6 +17,7 @@
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
 static _Atomic int min_level = LOG_INFO;
 static _Atomic size_t file_max_bytes; /* 0: no bound */
+static _Atomic int copy_fd = -1;
 
 void log_set_level(enum log_level level)
 {
@@ -96,32 +97,68 @@ static size_t put_pair(char *line, size_t at, size_t max, const char *key, const
     return at;
 }
 
-void log_write(enum log_level level, const char *msg, ...)
+/* The line of MSG and its pairs. Returns its length. */
+static size_t format(char line[LOG_LINE_MAX], enum log_level level, const char *msg, va_list args)
 {
-    char line[LOG_LINE_MAX], stamp[TIME_RFC3339_SIZE];
-    const size_t max = sizeof(line) - TAIL_BYTES;
+    const size_t max = LOG_LINE_MAX - TAIL_BYTES;
+    char stamp[TIME_RFC3339_SIZE];
     const char *key, *value;
     size_t at = 1;
-    va_list args;
 
-    if (!log_enabled(level))
-        return;
     line[0] = '{';
     time_rfc3339_ms(time_unix_ms(), stamp);
     at = put_pair(line, at, max, "time", stamp);
     at = put_pair(line, at, max, "level", level_names[level]);
     at = put_pair(line, at, max, "msg", msg);
-    va_start(args, msg);
     while ((key = va_arg(args, const char *)) != NULL) {
         value = va_arg(args, const char *);
         if (value != NULL)
             at = put_pair(line, at, max, key, value);
     }
-    va_end(args);
     line[at++] = '}';
     line[at++] = '\n';
+    return at;
+}
+
+static void put_copy(const char *line, size_t len)
+{
+    int fd = atomic_load(&copy_fd);
+
+    if (fd >= 0 && write(fd, line, len) < 0)
+        return; /* full: that is what it may do */
+}
+
+void log_copy_to(int fd)
+{
+    atomic_store(&copy_fd, fd);
+}
+
+void log_copy_write(enum log_level level, const char *msg, ...)
+{
+    char line[LOG_LINE_MAX];
+    va_list args;
+
+    if (!log_enabled(level) || atomic_load(&copy_fd) < 0)
+        return;
+    va_start(args, msg);
+    put_copy(line, format(line, level, msg, args));
+    va_end(args);
+}
+
+void log_write(enum log_level level, const char *msg, ...)
+{
+    char line[LOG_LINE_MAX];
+    va_list args;
+    size_t len;
+
+    if (!log_enabled(level))
+        return;
+    va_start(args, msg);
+    len = format(line, level, msg, args);
+    va_end(args);
     keep_bound();
-    if (write(STDERR_FILENO, line, at) < 0)
+    put_copy(line, len);
+    if (write(STDERR_FILENO, line, len) < 0)
         return; /* nobody reads the log: nowhere to say so */
 }
 

@@ -32,6 +32,15 @@ void log_write(enum log_level level, const char *msg, ...) __attribute__((sentin
 #define log_warn(...) log_write(LOG_WARN, __VA_ARGS__, (char *)0)
 #define log_error(...) log_write(LOG_ERROR, __VA_ARGS__, (char *)0)
 
+/*
+ * Every line also goes to FD (-1: no longer), in one write whose failure is ignored: a pipe that is
+ * non-blocking and full loses it. FD stays the caller's and open.
+ */
+void log_copy_to(int fd);
+/* A line for that copy alone; nothing without one. */
+void log_copy_write(enum log_level level, const char *msg, ...) __attribute__((sentinel));
+#define log_copy_info(...) log_copy_write(LOG_INFO, __VA_ARGS__, (char *)0)
+
 /* An err at LEVEL with its code, message and detail, and "sandbox_id" unless ID is NULL. */
 void log_err(enum log_level level, const char *msg, const char *id, const struct err *err);
 

@@ -95,6 +95,8 @@ void http_server_free(struct http_server *server);
 /* Borrowed until the handler returns. NULL when absent. */
 const char *request_param(const struct request *req, const char *name); /* percent-decoded */
 const char *request_query(const struct request *req, const char *name); /* decoded, first value */
+/* The next value of NAME after *AT, which begins as 0; NULL when there is none. */
+const char *request_query_next(const struct request *req, const char *name, size_t *at);
 /* The query value as it came, not decoded; *LEN its length. */
 const char *request_query_raw(const struct request *req, const char *name, size_t *len);
 const char *request_header(const struct request *req, const char *name); /* lower-case name */

@@ -106,6 +106,19 @@ const char *request_query(const struct request *req, const char *name)
     return value == NULL ? NULL : decode(req->pool, value, len, true);
 }
 
+const char *request_query_next(const struct request *req, const char *name, size_t *at)
+{
+    const char *pos = req->query + *at, *pair_name, *value;
+    size_t name_len, len;
+
+    while (next_pair(&pos, &pair_name, &name_len, &value, &len)) {
+        *at = (size_t)(pos - req->query);
+        if (str_eq(decode(&req->h2o->pool, pair_name, name_len, true), name))
+            return decode(&req->h2o->pool, value, len, true);
+    }
+    return NULL;
+}
+
 const char *request_header(const struct request *req, const char *name)
 {
     const struct http_header *header = http_head_find(&req->head, name);

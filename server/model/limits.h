@@ -33,6 +33,11 @@
 #define IDEMPOTENCY_KEEP_MS (24 * 60 * 60 * INT64_C(1000))
 #define IDEMPOTENCY_KEYS_MAX 1000000 /* on one server */
 
+#define WEBHOOKS_MAX 20 /* of one namespace */
+#define WEBHOOK_NAME_MAX_BYTES 128
+#define WEBHOOK_URL_MAX_BYTES 2048
+#define WEBHOOK_SECRET_MAX_BYTES 256
+
 #define API_BODY_MAX_BYTES (1024 * 1024)
 #define VOLUME_FILE_MAX_BYTES (UINT64_C(64) << 30) /* of one upload into a volume */
 #define VOLUME_CALLS_MAX 8 /* operations on files of volumes that hold a worker at once */

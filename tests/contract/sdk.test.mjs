@@ -681,14 +681,8 @@ describe('ports of a sandbox', () => {
 })
 
 describe('metrics', () => {
-  test('are measured figures, or a refusal that says so', async () => {
-    let metrics
-    try {
-      metrics = await sbx.getMetrics()
-    } catch (error) {
-      assert.match(error.message, /501/)
-      return
-    }
+  test('are measured figures', async () => {
+    const metrics = await sbx.getMetrics()
     for (const row of metrics) {
       assert.ok(row.memTotal > 0 && row.cpuCount > 0)
     }

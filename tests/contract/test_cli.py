@@ -102,10 +102,43 @@ class Cli(unittest.TestCase):
         gone = self.run_it("exec", made.sandbox_id, "true", code=None)
         self.assertNotEqual(gone.returncode, 0)
 
-    def test_what_is_not_built_says_so(self):
-        for word in ("logs", "metrics"):
-            done = self.run_it(word, self.id, code=None)
-            self.assertIn("501", (done.stdout + done.stderr).decode(), done)
+    def test_logs(self):
+        self.sbx.commands.run("true")
+
+        def shown():
+            text = self.run_it("logs", self.id).stdout.decode()
+            return text if "Process ended" in text else None
+
+        text = lib.wait_until("log lines", 30, shown)
+        self.assertIn("Sandbox created", text)
+        self.assertIn("INFO", text)
+        rows = self.run_it("logs", "--format", "json", self.id).stdout.decode().splitlines()
+        rows = [json.loads(row) for row in rows if row.startswith("{")]
+        self.assertTrue(all(row["level"] for row in rows) and rows)
+        self.run_it("logs", "--level", "ERROR", self.id)
+
+    def test_logs_follow(self):
+        made = Sandbox.create(timeout=300)
+        follow = subprocess.Popen([CLI, "sandbox", "logs", "-f", made.sandbox_id],
+                                  stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                  stdin=subprocess.DEVNULL)  # fmt: skip
+        try:
+            time.sleep(1.5 * FACTOR)
+            made.commands.run("true")
+            seen, limit = b"", time.monotonic() + 30 * FACTOR
+            while b"Process ended" not in seen and time.monotonic() < limit:
+                if select.select([follow.stdout], [], [], 0.5)[0]:
+                    seen += os.read(follow.stdout.fileno(), 65536)
+            self.assertIn(b"Process ended", seen)
+            self.assertEqual(seen.count(b"Sandbox created"), 1)
+        finally:
+            follow.kill()
+            follow.wait()
+            follow.stdout.close()
+            made.kill()
+
+    def test_metrics(self):
+        lib.wait_until("figures", 30, lambda: b"CPU" in self.run_it("metrics", self.id).stdout)
 
 
 if __name__ == "__main__":

@@ -469,14 +469,9 @@ class Life(unittest.TestCase):
             self.assertEqual(status, 401)
             self.assertEqual(sbx.commands.run("echo ok").stdout, "ok\n")
 
-    def test_metrics_measured_or_refused(self):
+    def test_metrics_are_measured(self):
         sbx = self.make()
-        try:
-            rows = sbx.get_metrics()
-        except SandboxException as error:
-            self.assertIn("501", str(error))
-            return
-        for row in rows:
+        for row in lib.wait_until("figures", 30, sbx.get_metrics):
             self.assertGreater(row.mem_total, 0)
 
 

@@ -124,7 +124,7 @@ static void start(struct api *api, struct work_pool *workers, struct listener *l
 }
 
 /* The order that lifecycle.h asks for. */
-static void stop(struct lifecycle *lifecycle, struct work_pool *workers,
+static void stop(struct lifecycle *lifecycle, struct observe *observe, struct work_pool *workers,
                  struct listener *listeners[2])
 {
     lifecycle_stop(lifecycle);
@@ -135,7 +135,9 @@ static void stop(struct lifecycle *lifecycle, struct work_pool *workers,
         pthread_join(threads[i].id, NULL);
     }
     work_pool_free(workers);
+    observe_stop(observe);
     lifecycle_free(lifecycle);
+    observe_free(observe);
     listener_free(listeners[0]);
     listener_free(listeners[1]);
     for (size_t i = 0; i < THREADS; i++)
@@ -146,6 +148,7 @@ int main(int argc, char **argv)
 {
     struct lifecycle_config config = {
         .engine = &test.engine, .master = {.bytes = "0123456789abcdef0123456789abcdef", .len = 32}};
+    struct observe_config observing = {.engine = &test.engine, .master = &config.master};
     struct api api = {.engine_name = "test", .domain = "box.test", .envd_version = ENVD_VERSION};
     char key[KEY_TEXT_SIZE], read_key[KEY_TEXT_SIZE], other_key[KEY_TEXT_SIZE],
         admin_key[KEY_TEXT_SIZE];
@@ -163,8 +166,14 @@ int main(int argc, char **argv)
     add_key(api.store, "ops", SCOPE_ADMIN, admin_key);
     config.store = api.store;
     config.workers = work_pool_new("work", WORKERS, QUEUE_MAX);
+    observing.state_dir = argv[1];
+    if (observe_new(&observing, &api.observe, &err) < 0)
+        die("journal", &err);
+    config.on_event = observe_event;
+    config.on_event_ctx = api.observe;
     if (auth_new(api.store, &api.auth, &err) < 0 ||
         lifecycle_new(&config, &api.lifecycle, &err) < 0 ||
+        observe_start(api.observe, api.lifecycle, &err) < 0 ||
         node_new(api.store, api.lifecycle, argv[1], &api.node, &err) < 0)
         die("start", &err);
     start(&api, config.workers, listeners);
@@ -172,7 +181,7 @@ int main(int argc, char **argv)
            key, read_key, other_key, admin_key);
     fflush(stdout);
     obey(&api);
-    stop(api.lifecycle, config.workers, listeners);
+    stop(api.lifecycle, api.observe, config.workers, listeners);
     node_free(api.node);
     auth_free(api.auth);
     store_close(api.store);

@@ -638,7 +638,7 @@ def test_every_unbuilt_route_says_so():
                           headers=headers)
             check_error(answer, 501, wanted)
             count += 1
-    assert count > 40, count
+    assert count > 5, count
 
 
 def test_envd_is_described_too():

@@ -1,0 +1,366 @@
+#!/usr/bin/env python3
+"""What sandboxes use and do, told by metrics, logs, events and webhooks, on real sandboxes: also
+after they have ended, after a crash of the server, and never to another namespace."""
+
+import base64
+import contextlib
+import hashlib
+import http.server
+import json
+import os
+import sys
+import threading
+import time
+import unittest
+import urllib.parse
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+
+import lib  # noqa: E402
+
+METRIC = {"timestamp", "timestampUnix", "cpuCount", "cpuUsedPct", "memUsed", "memTotal", "memCache",
+          "diskUsed", "diskTotal"}  # fmt: skip
+EVENT = {"id", "version", "type", "timestamp", "event_data", "sandbox_id", "sandbox_execution_id",
+         "sandbox_template_id", "sandbox_build_id", "sandbox_team_id", "event_category",
+         "event_label"}  # fmt: skip
+LIFE = "sandbox.lifecycle."
+SECRET = "not-a-secret-but-long-enough"
+
+
+def setUpModule():
+    lib.need_root()
+
+
+class Receiver:
+    """A webhook's other end: answers with the next of STATUSES, then 200."""
+
+    def __init__(self, statuses=()):
+        self.statuses = list(statuses)
+        self.calls = []
+        receiver = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                receiver.calls.append((headers, body, time.monotonic()))
+                self.send_response(receiver.statuses.pop(0) if receiver.statuses else 200)
+                self.end_headers()
+
+            def log_message(self, *args):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/hook"
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@contextlib.contextmanager
+def receiver(*args):
+    one = Receiver(*args)
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+class Observe(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = lib.Server(args=["--sample-seconds", "1", "--webhook-private"])
+        cls.server.start()
+        cls.other, _ = cls.server.new_key("other")
+
+    @classmethod
+    def tearDownClass(cls):
+        if cls.server.stop() != 0:
+            raise AssertionError("the server ended badly")
+
+    def get(self, path, key=None, **query):
+        if query:
+            path += "?" + urllib.parse.urlencode(query, doseq=True)
+        reply = self.server.api("GET", path, key=key)
+        self.assertEqual(reply.status, 200, f"{path}: {reply.body}")
+        return reply.json
+
+    def status(self, path, key=None, **query):
+        path += "?" + urllib.parse.urlencode(query, doseq=True)
+        reply = self.server.api("GET", path, key=key)
+        if reply.status >= 400:
+            self.assertEqual(reply.json["code"], reply.status)
+        return reply.status
+
+    def metrics(self, sandbox, **query):
+        return self.get(f"/sandboxes/{sandbox.id}/metrics", **query)
+
+    def messages(self, sandbox, **query):
+        found = self.get(f"/v2/sandboxes/{sandbox.id}/logs", direction="forward", **query)["logs"]
+        return [entry["message"] for entry in found]
+
+    # --- metrics ---
+
+    def test_metrics_show_cpu_and_memory(self):
+        sandbox = self.server.create()
+        sandbox.background("while :; do :; done")
+        sandbox.background("head -c 150m /dev/zero | tail -c 150m | sleep 60")
+
+        def burns():
+            found = self.metrics(sandbox)
+            return found if found and found[-1]["cpuUsedPct"] > 20 else None
+
+        found = lib.wait_until("a CPU in use", 40, burns)
+        last = found[-1]
+        self.assertEqual(set(last), METRIC)
+        self.assertEqual(last["cpuCount"], 2)
+        self.assertLess(last["cpuUsedPct"], 66)  # one of two, and what the other command uses
+        self.assertEqual(last["memTotal"], 1024 << 20)
+        self.assertGreater(last["diskTotal"], 0)
+        lib.wait_until(
+            "memory in use", 20, lambda: self.metrics(sandbox)[-1]["memUsed"] > 140 << 20
+        )
+        lib.wait_until("some more", 10, lambda: len(self.metrics(sandbox)) > 4)
+        times = [row["timestampUnix"] for row in self.metrics(sandbox)]
+        self.assertEqual(times, sorted(times))
+        some = self.metrics(sandbox, start=times[1], end=times[2])
+        self.assertEqual([row["timestampUnix"] for row in some], times[1:3])
+        both = self.get("/sandboxes/metrics", sandbox_ids=f"{sandbox.id},ineverwas")["sandboxes"]
+        self.assertEqual(list(both), [sandbox.id])
+        self.assertEqual(self.get("/sandboxes/metrics", key=self.other, sandbox_ids=sandbox.id),
+                         {"sandboxes": {}})  # fmt: skip
+        sandbox.kill()
+        self.assertGreaterEqual(len(self.metrics(sandbox)), len(times))
+        self.assertEqual(self.status(f"/sandboxes/{sandbox.id}/metrics", key=self.other), 404)
+
+    def test_bad_metrics_queries(self):
+        sandbox = self.server.create()
+        path = f"/sandboxes/{sandbox.id}/metrics"
+        self.assertEqual(self.status(path, start=10, end=9), 400)
+        for value in ("x", "-1", "1e9", "", "99999999999999999999"):
+            self.assertEqual(self.status(path, start=value), 400, value)
+        self.assertEqual(self.status("/sandboxes/ineverwas/metrics"), 404)
+        self.assertEqual(self.status("/sandboxes/I-NO/metrics"), 400)
+        self.assertEqual(self.status("/sandboxes/metrics"), 400)
+        many = self.server.api("GET", "/sandboxes/metrics?sandbox_ids=" + ",".join(["ia"] * 101))
+        self.assertEqual(many.json["message"], "Too many sandboxes requested, maximum is 100")
+        sandbox.kill()
+
+    # --- logs ---
+
+    def test_logs_tell_life_and_processes(self):
+        sandbox = self.server.create()
+        self.assertEqual(sandbox.sh("exit 3").exit_code, 3)
+        wanted = ["Sandbox created", "Process started", "Process ended"]
+        lib.wait_until(
+            "its lines", 10, lambda: set(wanted) <= set(self.messages(sandbox, level="info"))
+        )
+        v1 = self.get(f"/sandboxes/{sandbox.id}/logs")
+        self.assertEqual(len(v1["logs"]), len(v1["logEntries"]))
+        stamps = [row["timestamp"] for row in v1["logs"]]
+        self.assertEqual(stamps, sorted(set(stamps)))  # no two alike: a cursor misses none
+        for row in v1["logs"]:
+            line = json.loads(row["line"])
+            self.assertIsInstance(line["level"], str)
+            self.assertIsInstance(line["logger"], str)
+        ended = [e for e in v1["logEntries"] if e["message"] == "Process ended"][0]
+        self.assertEqual(ended["fields"]["exit_code"], "3")
+        self.assertEqual(ended["fields"]["logger"], "process")
+        self.assertNotIn("exit 3", json.dumps(v1))  # what a command is given may be secret
+        sandbox.kill()
+        self.assertEqual(self.messages(sandbox)[-1], "Sandbox ended")
+        self.assertEqual(self.status(f"/sandboxes/{sandbox.id}/logs", key=self.other), 404)
+        self.assertEqual(self.status(f"/v2/sandboxes/{sandbox.id}/logs", key=self.other), 404)
+
+    def test_log_cursors_levels_and_search(self):
+        sandbox = self.server.create()
+        for _ in range(5):
+            sandbox.sh("true")
+        lib.wait_until(
+            "its lines", 10, lambda: self.messages(sandbox).count("Process ended") == 5
+        )
+        path = f"/v2/sandboxes/{sandbox.id}/logs"
+        every = self.get(path, direction="forward")["logs"]
+        self.assertEqual(self.get(path)["logs"], every[::-1])
+        pages, cursor = [], int(time.time() - 3600) * 1000
+        while page := self.get(path, direction="forward", limit=3, cursor=cursor)["logs"]:
+            pages += page
+            stamp = page[-1]["timestamp"].rstrip("Z")
+            seconds = time.mktime(time.strptime(stamp[:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone
+            cursor = int(seconds) * 1000 + int(stamp[20:23]) + 1
+        self.assertEqual(pages, every)
+        self.assertEqual(set(self.messages(sandbox, search="ocess star")), {"Process started"})
+        self.assertEqual(self.messages(sandbox, search="OCESS"), [])
+        self.assertEqual(self.messages(sandbox, level="error"), [])
+        self.assertEqual(self.get(path, limit=0)["logs"], [])
+        for bad in ({"limit": 1001}, {"limit": -1}, {"cursor": "x"}, {"direction": "up"},
+                    {"level": "loud"}, {"search": "x" * 257}):  # fmt: skip
+            self.assertEqual(self.status(path, **bad), 400, bad)
+        self.assertEqual(self.status("/v2/sandboxes/ineverwas/logs"), 404)
+        sandbox.kill()
+
+    # --- events ---
+
+    def test_events_of_a_life(self):
+        sandbox = self.server.create(metadata={"who": "me"})
+        self.server.api("POST", f"/sandboxes/{sandbox.id}/timeout", {"timeout": 100})
+        self.server.api("POST", f"/sandboxes/{sandbox.id}/pause", {})
+        self.server.api("POST", f"/sandboxes/{sandbox.id}/connect", {"timeout": 100})
+        sandbox.kill()
+        path = f"/events/sandboxes/{sandbox.id}"
+        found = self.get(path, orderAsc="true")
+        self.assertEqual([e["type"] for e in found],
+                         [LIFE + x for x in ("created", "updated", "paused", "resumed", "killed")])  # fmt: skip
+        for event in found:
+            self.assertEqual(set(event), EVENT)
+            self.assertEqual(event["version"], "v2")
+            self.assertEqual(event["event_data"]["sandbox_metadata"], {"who": "me"})
+        self.assertEqual(len({e["id"] for e in found}), 5)
+        runs = [e["sandbox_execution_id"] for e in found]
+        self.assertEqual(runs[0], runs[2])
+        self.assertNotEqual(runs[2], runs[3])
+        execution = found[-1]["event_data"]["execution"]
+        self.assertEqual((execution["vcpu_count"], execution["memory_mb"]), (2, 1024))
+        self.assertEqual(found[-1]["event_data"]["x-sandpit-reason"], "killed")
+        self.assertEqual(self.get(path), found[::-1])
+        self.assertEqual(self.get(path, limit=2, offset=1, orderAsc="true"), found[1:3])
+        kinds = [LIFE + "created", LIFE + "killed"]
+        self.assertEqual([e["type"] for e in self.get(path, types=kinds, orderAsc="true")], kinds)
+        self.assertIn(found[0]["id"],
+                      [e["id"] for e in self.get("/events/sandboxes", limit=100)])  # fmt: skip
+        self.assertEqual(self.get("/events/sandboxes", key=self.other), [])
+        self.assertEqual(self.status(path, key=self.other), 404)
+        for bad in ({"limit": 0}, {"limit": 101}, {"offset": -1}, {"types": "x"}, {"orderAsc": 2}):
+            self.assertEqual(self.status("/events/sandboxes", **bad), 400, bad)
+
+    # --- webhooks ---
+
+    def hook(self, url, **fields):
+        body = {"name": "a hook", "url": url, "events": [LIFE + "created", LIFE + "killed"],
+                "signatureSecret": SECRET}  # fmt: skip
+        return self.server.api("POST", "/events/webhooks", {**body, **fields})
+
+    def test_a_webhook_gets_signed_events_in_order(self):
+        with receiver() as end:
+            made = self.hook(end.url)
+            self.assertEqual(made.status, 201, made.body)
+            hook = made.json
+            self.assertEqual(set(hook), {"id", "teamId", "name", "createdAt", "enabled", "url",
+                                         "events"})  # fmt: skip
+            sandbox = self.server.create()
+            self.server.api("POST", f"/sandboxes/{sandbox.id}/timeout", {"timeout": 100})
+            sandbox.kill()
+            lib.wait_until("two calls", 10, lambda: len(end.calls) == 2)
+            kinds = []
+            for headers, body, _ in end.calls:
+                kinds.append(json.loads(body)["type"])
+                digest = hashlib.sha256(SECRET.encode() + body).digest()
+                self.assertEqual(headers["e2b-signature"],
+                                 base64.b64encode(digest).decode().rstrip("="))  # fmt: skip
+                self.assertEqual(headers["e2b-signature-version"], "v1")
+                self.assertEqual(headers["e2b-webhook-id"], hook["id"])
+                self.assertEqual(headers["content-type"], "application/json")
+            self.assertEqual(kinds, [LIFE + "created", LIFE + "killed"])
+            self.assertEqual(len({h["e2b-delivery-id"] for h, _, _ in end.calls}), 2)
+            path = f"/events/webhooks/{hook['id']}"
+            self.assertEqual(self.get(path), hook)
+            self.assertIn(hook, self.get("/events/webhooks"))
+            self.assertEqual(self.get("/events/webhooks", key=self.other), [])
+            self.assertEqual(self.server.api("GET", path, key=self.other).status, 404)
+            off = self.server.api("PATCH", path, {"enabled": False})
+            self.assertEqual((off.status, off.json["enabled"]), (200, False))
+            self.server.create().kill()
+            for verb in ("PATCH", "DELETE"):
+                reply = self.server.api(verb, path, {}, key=self.other)
+                self.assertEqual(reply.status, 404)
+            self.assertEqual(self.server.api("DELETE", path).status, 200)
+            self.assertEqual(self.server.api("DELETE", path).status, 404)
+            self.assertEqual(len(end.calls), 2)
+            with open(os.path.join(self.server.state, "db", "journal.db"), "rb") as file:
+                self.assertNotIn(SECRET.encode(), file.read())
+
+    def test_bad_webhooks(self):
+        for fields in ({"url": "ftp://a.example/"}, {"url": "http://u:p@a.example/"}, {"url": ""},
+                       {"url": "no url"}, {"url": "http://" + "a" * 3000}, {"events": []},
+                       {"events": ["sandbox.exploded"]}, {"events": "x"}, {"name": ""},
+                       {"name": "x" * 129}, {"signatureSecret": ""}, {"signatureSecret": 5},
+                       {"enabled": "yes"}):  # fmt: skip
+            url = fields.pop("url", "http://127.0.0.1:9/")
+            reply = self.hook(url, **fields)
+            self.assertEqual((reply.status, reply.json["code"]), (400, 400), (url, fields))
+        for body in ("", "[]", '{"name":"x"}', '{"name":"a","name":"b"}', "{"):
+            self.assertEqual(self.server.api("POST", "/events/webhooks", body).status, 400, body)
+        self.assertEqual([h for h in self.get("/events/webhooks") if h["name"] != "a hook"], [])
+        self.assertEqual(self.server.api("GET", "/events/webhooks/nonsense").status, 404)
+
+    # --- teams ---
+
+    def test_team_metrics(self):
+        sandbox = self.server.create()
+        team = self.get("/events/sandboxes")[0]["sandbox_team_id"]
+        found = self.get(f"/teams/{team}/metrics")
+        self.assertEqual(set(found[-1]), {"timestamp", "timestampUnix", "concurrentSandboxes",
+                                          "sandboxStartRate"})  # fmt: skip
+        self.assertGreaterEqual(found[-1]["concurrentSandboxes"], 1)
+        for metric in ("concurrent_sandboxes", "sandbox_start_rate"):
+            most = self.get(f"/teams/{team}/metrics/max", metric=metric)
+            self.assertGreater(most["value"], 0)
+        self.assertEqual(self.status(f"/teams/{team}/metrics/max", metric="x"), 400)
+        self.assertEqual(self.status(f"/teams/{team}/metrics", start=2, end=1), 400)
+        self.assertEqual(self.status(f"/teams/{team}/metrics", key=self.other), 403)
+        sandbox.kill()
+
+
+class Crash(unittest.TestCase):
+    def test_what_was_kept_is_there_after_a_crash(self):
+        """Metrics, logs, events and a delivery that was under way outlive kill -9."""
+        args = ["--sample-seconds", "1", "--webhook-private"]
+        with lib.Server(args=args) as server, receiver([500]) as end:
+            body = {"name": "n", "url": end.url, "events": [LIFE + "created"],
+                    "signatureSecret": SECRET}  # fmt: skip
+            self.assertEqual(server.api("POST", "/events/webhooks", body).status, 201)
+            sandbox = server.create()
+            gone = server.create()
+            gone.kill()
+            sandbox.sh("true")
+            lib.wait_until("first calls", 10, lambda: len(end.calls) >= 2)
+            path = f"/v2/sandboxes/{sandbox.id}/logs?direction=forward"
+
+            def words():
+                return [e["message"] for e in server.api("GET", path).json["logs"]]
+
+            lib.wait_until("its lines", 10, lambda: "Process ended" in words())
+            before = words()
+            server.kill9()
+            server.start()
+            self.assertEqual(words()[: len(before)], before)
+            sandbox.conn.close()
+            sandbox.sh("true")  # its envd is heard by the new server
+            lib.wait_until("a new line", 10, lambda: words().count("Process ended") == 2)
+            self.assertEqual(words().count("Sandbox created"), 1)
+            events = server.api("GET", f"/events/sandboxes/{gone.id}").json
+            self.assertEqual([e["type"] for e in events], [LIFE + "killed", LIFE + "created"])
+            lib.wait_until("samples", 10, lambda: server.api(
+                "GET", f"/sandboxes/{sandbox.id}/metrics").json)  # fmt: skip
+            # the one that was answered with 500 comes a second time, 10 s after the first
+            lib.wait_until("another try", 20, lambda: len(end.calls) >= 3)
+            ids = [headers["e2b-delivery-id"] for headers, _, _ in end.calls]
+            again = ids.index(ids[-1])
+            self.assertLess(again, len(ids) - 1)
+            self.assertGreater(end.calls[-1][2] - end.calls[again][2], 9.5)
+
+    def test_webhooks_stay_outside_unless_told(self):
+        with lib.Server() as server:
+            for url in ("http://127.0.0.1:1/", "http://localhost/", "http://[::1]/",
+                        "http://10.1.2.3/", "http://169.254.169.254/latest", "http://0x7f000001/",
+                        "http://[::ffff:127.0.0.1]/"):  # fmt: skip
+                body = {"name": "n", "url": url, "events": [LIFE + "created"],
+                        "signatureSecret": SECRET}  # fmt: skip
+                reply = server.api("POST", "/events/webhooks", body)
+                self.assertEqual(reply.status, 400, url)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
