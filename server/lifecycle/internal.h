@@ -105,6 +105,8 @@ struct room limits_room(const struct quotas *quotas);
 int limits_check_timeout(const struct quotas *quotas, int64_t timeout_s, struct err *err);
 int limits_check_size(const struct quotas *quotas, uint32_t cpu_count, uint32_t memory_mb,
                       uint32_t disk_mb, struct err *err);
+/* The held, paused ENTRY is going to run: ERR_LIMIT when too many do. */
+int entry_reserve(struct lifecycle *lifecycle, struct entry *entry, struct err *err);
 /* The longest run, from its start. */
 int64_t limits_lifetime_ms(const struct quotas *quotas);
 /*
@@ -182,7 +184,6 @@ int snapshot_discard(struct lifecycle *lifecycle, const struct snapshot *row, st
 bool network_has_rules(const char *network);
 
 /* timeout.c */
-int timeout_check(int64_t timeout_s, struct err *err);
 /* Move the end of the held, running ENTRY: the store first, then memory and the timer. */
 int entry_move_end(struct lifecycle *lifecycle, struct entry *entry, int64_t timeout_ms,
                    bool extend_only, struct err *err);

@@ -63,7 +63,7 @@ struct lifecycle_config {
     int64_t replay_total_bytes;
     uint64_t volume_size_mb;   /* limit of a new volume; 0: none */
     uint32_t volume_count_max; /* in a namespace; 0: volumes are off */
-    const char *gateway_ca; /* PEM for sandboxes with header rules, borrowed; NULL: none */
+    const char *gateway_ca;    /* PEM for sandboxes with header rules, borrowed; NULL: none */
     lifecycle_end_fn on_end;
     void *on_end_ctx;
     lifecycle_event_fn on_event; /* or NULL; already called within lifecycle_new */

@@ -68,3 +68,13 @@ int limits_check_size(const struct quotas *quotas, uint32_t cpu_count, uint32_t 
         return -1;
     return 0;
 }
+
+int entry_reserve(struct lifecycle *lifecycle, struct entry *entry, struct err *err)
+{
+    struct quotas quotas;
+    struct room room;
+
+    limits_of(lifecycle, entry->sandbox.namespace_, entry->sandbox.key_id, &quotas);
+    room = limits_room(&quotas);
+    return registry_reserve(&lifecycle->registry, entry, &room, err);
+}

@@ -313,10 +313,26 @@ static int wake(struct lifecycle *lifecycle, struct entry *entry, const struct l
                        "Sandbox \"%s\" was paused without memory: it is resumed by connect, not by "
                        "traffic",
                        entry->sandbox.id);
-    if (entry_resume(lifecycle, entry, how->timeout_ms, how->reboot, err) < 0)
+    if (entry_reserve(lifecycle, entry, err) < 0 ||
+        entry_resume(lifecycle, entry, how->timeout_ms, how->reboot, err) < 0)
         return -1;
     out->resumed = true;
     out->booted = boot;
+    return 0;
+}
+
+/* Not longer than a run may be; one that has run for so long already is not extended either. */
+static int check_timeout(struct lifecycle *lifecycle, const struct entry *entry,
+                         const struct lifecycle_wake *how, struct err *err)
+{
+    struct quotas quotas;
+
+    limits_of(lifecycle, entry->sandbox.namespace_, entry->sandbox.key_id, &quotas);
+    if (limits_check_timeout(&quotas, how->timeout_ms / 1000, err) < 0)
+        return -1;
+    if (entry->sandbox.state == SANDBOX_RUNNING && !how->must_be_paused &&
+        time_mono_ms() - entry->started_mono_ms > limits_lifetime_ms(&quotas))
+        return err_set(err, ERR_INVALID, "Max instance length exceeded");
     return 0;
 }
 
@@ -326,8 +342,6 @@ int lifecycle_wake(struct lifecycle *lifecycle, const char *namespace_, const ch
     struct entry *entry = NULL;
     int rc;
 
-    if (timeout_check(how->timeout_ms / 1000, err) < 0)
-        return -1;
     if (how->reboot && start_runs(lifecycle, namespace_, id)) {
         err_set(err, ERR_CONFLICT,
                 "Sandbox \"%s\" is being started: memory=false cannot join that start", id);
@@ -336,7 +350,9 @@ int lifecycle_wake(struct lifecycle *lifecycle, const char *namespace_, const ch
     if (registry_hold(&lifecycle->registry, namespace_, id, &entry, err) < 0)
         return -1;
     out->resumed = out->booted = false;
-    if (entry->sandbox.state == SANDBOX_PAUSED)
+    if (check_timeout(lifecycle, entry, how, err) < 0)
+        rc = -1;
+    else if (entry->sandbox.state == SANDBOX_PAUSED)
         rc = wake(lifecycle, entry, how, out, err);
     else if (how->must_be_paused)
         rc = err_set(err, ERR_CONFLICT, "Sandbox %s is already running", id);

@@ -17,6 +17,7 @@ static struct entry *load(struct lifecycle *lifecycle, struct sandbox *row, stru
 {
     struct entry *entry = entry_new(row);
 
+    entry->started_mono_ms = time_mono_ms() + (entry->sandbox.started_unix_ms - time_unix_ms());
     entry->end_mono_ms = time_mono_ms() + (entry->sandbox.end_unix_ms - time_unix_ms());
     entry_derive(lifecycle, entry);
     if (registry_add(&lifecycle->registry, entry, NULL, err) < 0) {

@@ -47,6 +47,7 @@ struct entry *entry_new(struct sandbox *sandbox)
     struct entry *entry = mem_zalloc(sizeof(*entry));
 
     entry->sandbox = *sandbox;
+    entry->started_mono_ms = time_mono_ms();
     *sandbox = (struct sandbox){0};
     return entry;
 }
@@ -314,8 +315,10 @@ void entry_set_times(struct registry *registry, struct entry *entry, int64_t sta
                      int64_t end_unix_ms, int64_t end_mono_ms)
 {
     pthread_mutex_lock(&registry->lock);
-    if (started_unix_ms != 0)
+    if (started_unix_ms != 0 && started_unix_ms != entry->sandbox.started_unix_ms) {
         entry->sandbox.started_unix_ms = started_unix_ms;
+        entry->started_mono_ms = time_mono_ms();
+    }
     entry->sandbox.end_unix_ms = end_unix_ms;
     entry->end_mono_ms = end_mono_ms;
     pthread_mutex_unlock(&registry->lock);

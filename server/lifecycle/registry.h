@@ -25,8 +25,9 @@
 #define REGISTRY_WAIT_MS 30000 /* longest wait for another operation on the same sandbox */
 
 struct entry {
-    struct sandbox sandbox; /* its id is the key */
-    int64_t end_mono_ms;    /* end_unix_ms on the monotonic clock */
+    struct sandbox sandbox;  /* its id is the key */
+    int64_t started_mono_ms; /* started_unix_ms on the monotonic clock */
+    int64_t end_mono_ms;     /* end_unix_ms on the monotonic clock */
     uint8_t jwt_key[SHA256_BYTES];
     char traffic_token[SHA256_HEX_SIZE];
     struct net_ingress ingress;

@@ -70,8 +70,8 @@ bool registry_volume_user(struct registry *registry, const char *volume_id,
     pthread_mutex_lock(&registry->lock);
     for (size_t at = 0; !found && map_next(&registry->entries, &at, &item);) {
         const struct sandbox *sandbox = &((struct entry *)item)->sandbox;
-        found = sandbox->volume_mounts != NULL &&
-                volume_mounts_have(sandbox->volume_mounts, volume_id);
+        found =
+            sandbox->volume_mounts != NULL && volume_mounts_have(sandbox->volume_mounts, volume_id);
         if (found)
             memcpy(id, sandbox->id, SANDBOX_ID_SIZE);
     }

@@ -15,15 +15,6 @@
 #define SUBMIT_RETRY_MS 100 /* the pool's queue was full */
 #define BUSY_RETRY_MS 1000  /* another operation held the sandbox for long */
 #define EXPIRIES_MAX 4      /* at once: many that are due must not take every worker */
-#define MS_PER_S 1000
-
-int timeout_check(int64_t timeout_s, struct err *err)
-{
-    if (timeout_s > SANDBOX_TIMEOUT_MAX_S)
-        return err_set(err, ERR_INVALID, "Timeout cannot be greater than %d hours",
-                       SANDBOX_TIMEOUT_MAX_S / 3600);
-    return 0;
-}
 
 /* --- what happens at a deadline -------------------------------------------------------------- */
 
@@ -189,11 +180,27 @@ void timeout_stop(struct lifecycle *lifecycle)
 
 /* --- how clients move the end ---------------------------------------------------------------- */
 
+/* A run has its longest, from its start on; an end that was allowed once stays allowed. */
+static int64_t last_end_mono_ms(struct lifecycle *lifecycle, const struct entry *entry)
+{
+    struct quotas quotas;
+    int64_t last;
+
+    limits_of(lifecycle, entry->sandbox.namespace_, entry->sandbox.key_id, &quotas);
+    last = entry->started_mono_ms + limits_lifetime_ms(&quotas);
+    return last > entry->end_mono_ms ? last : entry->end_mono_ms;
+}
+
 int entry_move_end(struct lifecycle *lifecycle, struct entry *entry, int64_t timeout_ms,
                    bool extend_only, struct err *err)
 {
     struct span span = span_from_now(timeout_ms);
+    int64_t beyond_ms = span.end_mono_ms - last_end_mono_ms(lifecycle, entry);
 
+    if (beyond_ms > 0) {
+        span.end_mono_ms -= beyond_ms;
+        span.end_unix_ms -= beyond_ms;
+    }
     if (extend_only && span.end_mono_ms <= entry->end_mono_ms)
         return 0;
     if (store_sandbox_end(lifecycle->config.store, entry->sandbox.id, span.end_unix_ms, err) < 0)
@@ -210,8 +217,6 @@ int lifecycle_set_timeout(struct lifecycle *lifecycle, const char *namespace_, c
     struct entry *entry = NULL;
     int rc;
 
-    if (timeout_ms > (int64_t)SANDBOX_TIMEOUT_MAX_S * MS_PER_S)
-        timeout_ms = (int64_t)SANDBOX_TIMEOUT_MAX_S * MS_PER_S;
     if (registry_hold(&lifecycle->registry, namespace_, id, &entry, err) < 0)
         return -1;
     if (entry->sandbox.state == SANDBOX_RUNNING)

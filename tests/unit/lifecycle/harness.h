@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "server/auth/auth.h"
 #include "server/base/log.h"
 #include "server/base/time.h"
 #include "server/lifecycle/lifecycle.h"
@@ -29,6 +30,9 @@ struct harness {
     struct store *store;
     struct work_pool *pool;
     struct lifecycle *lifecycle;
+    struct quota quota; /* of every namespace; with `limited`, from the next start on */
+    bool limited;
+    struct auth *auth; /* NULL unless `limited` */
     struct test_engine test;
     atomic_int ended; /* on_end calls */
     atomic_int events[LIFECYCLE_EVENT_COUNT];
@@ -67,6 +71,11 @@ static void harness_start(struct harness *h)
     h->pool = work_pool_new("test", 8, 256);
     config.store = h->store;
     config.workers = h->pool;
+    if (h->limited) {
+        assert_int_equal(auth_new(h->store, &h->auth, &err), 0);
+        auth_set_default_quota(h->auth, &h->quota);
+        config.auth = h->auth;
+    }
     if (lifecycle_new(&config, &h->lifecycle, &err) < 0)
         fail_msg("lifecycle_new: %s", err.msg);
 }
@@ -76,6 +85,8 @@ static void harness_stop(struct harness *h)
     lifecycle_stop(h->lifecycle);
     work_pool_free(h->pool);
     lifecycle_free(h->lifecycle);
+    auth_free(h->auth);
+    h->auth = NULL;
     store_close(h->store);
 }
 
