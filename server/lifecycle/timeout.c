@@ -12,9 +12,10 @@
 #include "server/lifecycle/internal.h"
 #include "server/model/limits.h"
 
-#define SUBMIT_RETRY_MS 100 /* the pool's queue was full */
-#define BUSY_RETRY_MS 1000  /* another operation held the sandbox for long */
-#define EXPIRIES_MAX 4      /* at once: many that are due must not take every worker */
+#define SUBMIT_RETRY_MS 100                        /* the pool's queue was full */
+#define BUSY_RETRY_MS 1000                         /* another operation held the sandbox for long */
+#define TIMEOUT_MAX_MS (INT32_MAX * INT64_C(1000)) /* so that sums do not overflow */
+#define EXPIRIES_MAX 4 /* at once: many that are due must not take every worker */
 
 /* --- what happens at a deadline -------------------------------------------------------------- */
 
@@ -217,6 +218,8 @@ int lifecycle_set_timeout(struct lifecycle *lifecycle, const char *namespace_, c
     struct entry *entry = NULL;
     int rc;
 
+    if (timeout_ms > TIMEOUT_MAX_MS)
+        timeout_ms = TIMEOUT_MAX_MS;
     if (registry_hold(&lifecycle->registry, namespace_, id, &entry, err) < 0)
         return -1;
     if (entry->sandbox.state == SANDBOX_RUNNING)
