@@ -140,6 +140,107 @@ class Cli(unittest.TestCase):
     def test_metrics(self):
         lib.wait_until("figures", 30, lambda: b"CPU" in self.run_it("metrics", self.id).stdout)
 
+    def shown(self, *words):
+        done = self.run_it(*words)
+        return (done.stdout + done.stderr).decode()
+
+    def ids(self, *words):
+        rows = json.loads(self.run_it("list", "--format", "json", *words).stdout)
+        return [row["sandboxId"] for row in rows]
+
+    def test_list_filters_orders_and_limits(self):
+        mark = secrets.token_hex(4)
+        made = [Sandbox.create(timeout=60, metadata={"mark": mark}) for _ in range(3)]
+        for sbx in made:
+            self.addCleanup(sbx.kill)
+        mine = [sbx.sandbox_id for sbx in made]
+        where = ("--metadata", f"mark={mark}")
+        self.assertEqual(self.ids(*where, "--order", "desc"), mine[::-1])
+        self.assertEqual(self.ids(*where, "--order", "asc"), mine)
+        # The server gives the newest; the client sorts what it prints.
+        self.assertEqual(sorted(self.ids(*where, "--limit", "2")), sorted(mine[1:]))
+        self.assertEqual(self.ids(*where, "--template", "no-such-template"), [])
+        made[1].pause()
+        self.assertEqual(self.ids(*where, "--state", "paused"), [mine[1]])
+        self.assertEqual(sorted(self.ids(*where, "--state", "running")),
+                         sorted([mine[2], mine[0]]))
+
+    def test_kill_many_and_kill_all(self):
+        mark = secrets.token_hex(4)
+        made = [Sandbox.create(timeout=60, metadata={"mark": mark}) for _ in range(4)]
+        ids = [sbx.sandbox_id for sbx in made]
+        self.run_it("kill", ids[0], ids[1])
+        self.assertEqual(sorted(self.ids("--metadata", f"mark={mark}")), sorted(ids[2:]))
+        self.run_it("kill", "--all", "--metadata", f"mark={mark}")
+        self.assertEqual(self.ids("--metadata", f"mark={mark}"), [])
+        self.assertIs(self.sbx.is_running(), True)  # not marked so
+
+    def test_pause_and_resume(self):
+        made = Sandbox.create(timeout=60)
+        self.addCleanup(made.kill)
+        self.run_it("pause", made.sandbox_id)
+        self.assertIn("paused", self.shown("info", made.sandbox_id))
+        self.assertIn("already paused", self.shown("pause", made.sandbox_id))
+        self.run_it("resume", made.sandbox_id)
+        self.assertIs(made.is_running(), True)
+
+    def test_create_detached(self):
+        for word in ("create", "spawn"):
+            out = self.shown(word, "base", "--detach", "--timeout", "60",
+                             "--lifecycle.ontimeout", "pause", "--lifecycle.autoresume")  # fmt: skip
+            found = re.search(r"\bi[a-z0-9]{20}\b", out)
+            self.assertIsNotNone(found, out)
+            self.addCleanup(Sandbox.kill, found[0])
+            info = Sandbox.get_info(found[0])
+            self.assertEqual(info.lifecycle, {"on_timeout": "pause", "auto_resume": True})
+            self.assertLess(abs((info.end_at - info.started_at).total_seconds() - 60), 5)
+
+    def test_create_connects_a_terminal_and_ends_with_it(self):
+        main, sub = pty.openpty()
+        process = subprocess.Popen([CLI, "sandbox", "create", "base", "-e", "MARK=m42"], stdin=sub,
+                                   stdout=sub, stderr=sub, start_new_session=True)  # fmt: skip
+        os.close(sub)
+        self.addCleanup(os.close, main)
+        before = set(self.ids())
+        self.until(main, rb"user@\S+:~\$")
+        os.write(main, b"echo got-$MARK\r")
+        self.until(main, rb"got-m42")
+        os.write(main, b"exit\r")
+        self.assertIsNotNone(process.wait(30 * FACTOR))
+        lib.wait_until("its end", 30 * FACTOR, lambda: set(self.ids()) <= before)
+
+    def test_snapshots(self):
+        made = Sandbox.create(timeout=120)
+        self.addCleanup(made.kill)
+        name = "cli-" + secrets.token_hex(4)
+        made.files.write("/home/user/kept", "yes")
+        self.assertIn(name, self.shown("snapshot", "create", made.sandbox_id, "--name", name))
+        rows = json.loads(self.run_it("snapshot", "list", made.sandbox_id, "--format", "json").stdout)
+        found = [row["snapshotId"] for row in rows if name in row["snapshotId"]]
+        self.assertEqual(len(found), 1, rows)
+        again = Sandbox.create(found[0], timeout=60)
+        self.addCleanup(again.kill)
+        self.assertEqual(again.files.read("/home/user/kept"), "yes")
+        again.kill()
+        self.run_it("snapshot", "delete", found[0])
+        self.assertNotIn(name, self.shown("snapshot", "list", "--format", "json"))
+
+    def test_what_is_not_there_is_said(self):
+        gone = "i" + "0" * 20
+        for words in (("info", gone), ("pause", gone), ("resume", gone), ("exec", gone, "true"),
+                      ("snapshot", "create", gone)):  # fmt: skip
+            done = self.run_it(*words, code=None)
+            text = (done.stdout + done.stderr).decode().lower()
+            self.assertRegex(text, "(not|wasn't) found|doesn't exist", words)
+
+    def test_every_command_is_tried_here(self):
+        tried = {"connect", "info", "list", "kill", "pause", "resume", "create", "logs", "metrics",
+                 "exec", "snapshot", "help"}  # fmt: skip
+        for words, known in (((), tried), (("snapshot",), {"create", "list", "delete", "help"})):
+            out = self.shown(*words, "--help")
+            commands = set(re.findall(r"^  ([a-z]+)[| ]", out.split("Commands:")[1], re.M))
+            self.assertEqual(commands - known, set(), "the client has commands that no test calls")
+
 
 if __name__ == "__main__":
     lib.main()
