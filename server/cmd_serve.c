@@ -319,6 +319,7 @@ static void stop_all(struct server *server)
     free(server->loops);
     free(server->loop_list);
     free(server->dev_help);
+    serve_gateway_free(server);
     secret_clear(&server->master);
     fd_close(&server->launcher_fd);
     fd_close(&server->lock_fd);

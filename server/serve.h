@@ -56,9 +56,10 @@ struct server {
     struct privsep_user user;
     int lock_fd;
     int launcher_fd;
-    struct gateway_config gateway; /* with its texts for as long as the process */
-    char *gateway_ca;              /* PEM, for sandboxes */
-    struct secret master;          /* until lifecycle has it */
+    struct gateway_config gateway;       /* the engine borrows it */
+    char *gateway_ca_dir, *gateway_root; /* of that */
+    char *gateway_ca;                    /* PEM, for sandboxes */
+    struct secret master;                /* until lifecycle has it */
 
     struct serve_loop ops;
     struct serve_loop *loops;
@@ -92,6 +93,8 @@ struct server {
 
 /* serve_gateway.c: fill `gateway` and `gateway_ca`. As root, before the launcher. */
 int serve_gateway_prepare(struct server *server, struct err *err);
+/* After lifecycle and engine have ended. */
+void serve_gateway_free(struct server *server);
 /* Bind every address. As root; no connection is accepted yet. */
 int serve_bind(struct server *server, struct err *err);
 /* The ports in use. */

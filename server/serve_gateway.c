@@ -29,15 +29,23 @@ int serve_gateway_prepare(struct server *server, struct err *err)
 {
     struct gateway_config *config = &server->gateway;
     const char *resolver = settings_text(&server->settings, SETTING_EGRESS_RESOLVER);
-    char *ca_dir = settings_state_path(&server->settings, "gateway"); /* as long as the process */
 
-    config->ca_dir = ca_dir;
-    config->more_roots = settings_text(&server->settings, SETTING_EGRESS_CA_FILE);
-    config->empty_dir =
+    server->gateway_ca_dir = settings_state_path(&server->settings, "gateway");
+    server->gateway_root =
         mem_asprintf("%s/gateway", settings_text(&server->settings, SETTING_RUN_DIR));
+    config->ca_dir = server->gateway_ca_dir;
+    config->more_roots = settings_text(&server->settings, SETTING_EGRESS_CA_FILE);
+    config->empty_dir = server->gateway_root;
     if (resolver != NULL && parse_resolver(resolver, config, err) < 0)
         return -1;
-    if (gateway_ca_ensure(ca_dir, err) < 0)
+    if (gateway_ca_ensure(config->ca_dir, err) < 0)
         return -1;
-    return gateway_ca_text(ca_dir, &server->gateway_ca, err);
+    return gateway_ca_text(config->ca_dir, &server->gateway_ca, err);
+}
+
+void serve_gateway_free(struct server *server)
+{
+    free(server->gateway_ca_dir);
+    free(server->gateway_root);
+    free(server->gateway_ca);
 }
