@@ -114,7 +114,8 @@ static int refuse_unbuilt(const json_t *body, struct err *err)
     if (iam != NULL && json_get_object(iam, "tokens", &tokens, err) < 0)
         return error_schema(err);
     if (json_object_size(tokens) > 0)
-        return err_set(err, ERR_UNSUPPORTED, "iam.tokens is not supported");
+        return err_set(err, ERR_INVALID,
+                       "iam.tokens: identity tokens are not enabled on this server");
     return 0;
 }
 

@@ -24,7 +24,9 @@
 #include "server/gateway/socks.h"
 #include "server/model/sandbox.h"
 
-#define FLOW_BUFFER_BYTES 65536               /* each direction */
+#define FLOW_BUFFER_BYTES 65536       /* each direction */
+#define FLOW_BUFFER_SMALL_BYTES 16384 /* the same once a sandbox has more than FLOW_MANY */
+#define FLOW_MANY 128
 #define FLOW_HEAD_MAX_BYTES (4 * 1024 * 1024) /* a request's head with the headers set in it */
 #define FLOW_PER_TENANT_MAX 1024
 #define FLOW_HELLO_MS 10000 /* for the first bytes to tell a name */
@@ -181,6 +183,12 @@ int tls_begin_down(struct flow *flow);
 ssize_t end_read(struct end *end, void *data, size_t len);
 ssize_t end_write(struct end *end, const void *data, size_t len);
 void end_shut(struct end *end);
+
+/* How much may wait in one direction of FLOW. */
+static inline size_t flow_room(const struct flow *flow)
+{
+    return flow->tenant->flow_count > FLOW_MANY ? FLOW_BUFFER_SMALL_BYTES : FLOW_BUFFER_BYTES;
+}
 
 /* pump.c: true when something moved. */
 bool pump_step(struct flow *flow);

@@ -181,7 +181,7 @@ static bool one_head(struct flow *flow)
         snprintf(text, sizeof(text), "sandpit: %s", rc < 0 ? err.msg : "the head is too large");
         return answer(flow, rc > 0 || err.code == ERR_LIMIT ? 431 : 400, text);
     }
-    if (rc > 0 || up->len >= FLOW_BUFFER_BYTES)
+    if (rc > 0 || up->len >= flow_room(flow))
         return false;
     if (flow->failure[0] != '\0')
         return answer(flow, 502, flow->failure);
@@ -209,7 +209,7 @@ static bool copy(struct flow *flow, size_t len)
 static size_t room(const struct flow *flow)
 {
     size_t used = flow->up.data.len, have = flow->in.data.len;
-    size_t left = used < FLOW_BUFFER_BYTES ? FLOW_BUFFER_BYTES - used : 0;
+    size_t left = used < flow_room(flow) ? flow_room(flow) - used : 0;
 
     return have < left ? have : left;
 }

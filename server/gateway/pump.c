@@ -11,7 +11,8 @@
 static bool fill(struct flow *flow, struct end *from, struct pipe *pipe)
 {
     static char data[READ_BYTES]; /* one thread; what is read is copied at once */
-    size_t left = pipe->data.len < FLOW_BUFFER_BYTES ? FLOW_BUFFER_BYTES - pipe->data.len : 0;
+    size_t max = pipe == &flow->in ? FLOW_BUFFER_BYTES : flow_room(flow); /* a whole head fits */
+    size_t left = pipe->data.len < max ? max - pipe->data.len : 0;
     ssize_t n;
 
     if (pipe->eof || left == 0)

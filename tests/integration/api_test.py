@@ -237,6 +237,7 @@ def test_wrong_bodies_are_refused_by_field():
             ({}, "templateID"), ({"templateID": 5}, "templateID"), ({"templateID": ""}, "templateID"),
             ({"templateID": "x" * 300}, "Invalid template reference"),
             ({"timeout": "9"}, "timeout"),
+            ({"iam": {"tokens": {"t": {"audience": "a", "tokenType": "JWT-SVID"}}}}, "iam"),
             ({"timeout": 1.5}, "timeout"), ({"timeout": 2 ** 40}, "timeout"),
             ({"timeout": 0}, "Timeout must be greater than 0"),
             ({"timeout": -5}, "Timeout must be greater than 0"),
@@ -277,7 +278,6 @@ def test_wrong_shapes_are_told_in_the_words_of_the_contract():
 def test_what_is_not_built_is_refused_and_named():
     for fields, word in [
             ({"volumeMounts": [{"name": "v", "path": "/v"}]}, "volumeMounts"),
-            ({"iam": {"tokens": {"t": {"audience": "a", "tokenType": "JWT-SVID"}}}}, "iam"),
             ({"network": {"rules": {"a.b": [{}]}}}, "network.rules"),
             ({"network": {"allowOut": ["1.1.1.1"]}}, "network.allowOut"),
             ({"network": {"denyOut": ["1.1.1.1"]}}, "network.denyOut"),

@@ -5,6 +5,7 @@ The gateway alone, with all its cases, is in gateway_test.py. Here is the whole:
 redirect, certificates that programs in the sandbox trust, rotation, crashes.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -37,6 +38,16 @@ def in_world(world):
             raise OSError(ctypes.get_errno(), "setns")
 
 
+def serve_socks(world):
+    """SOCKS5 at OTHER:1080; what it connects to is of the same world."""
+    in_world(world)
+    parts.NAMES = dict(netlab.NAMES)
+    parts.inside = lambda name: contextlib.nullcontext()  # its threads are there already
+    server = parts.Threads((netlab.OTHER, 1080), parts.Socks)
+    server.context = None
+    server.serve_forever()
+
+
 def serve_tls(world, folder):
     """An echo in TLS at WEB:443 for web.test and sub.web.test."""
     subprocess.run(
@@ -55,6 +66,7 @@ def serve_tls(world, folder):
 
     threading.Thread(target=run, args=(443, context), daemon=True).start()
     threading.Thread(target=run, args=(8081, None), daemon=True).start()
+    threading.Thread(target=serve_socks, args=(world,), daemon=True).start()
     return f"{folder}/w.pem"
 
 
@@ -150,6 +162,20 @@ class Rules(Case):
         self.assertEqual(self.seen(sandbox, "curl -s https://web.test/")["authorization"], "plain")
 
 
+class Proxies(Case):
+    def test_everything_that_is_allowed_leaves_by_the_proxy(self):
+        proxy = {"address": f"{netlab.OTHER}:1080", "username": "user", "password": "pass"}
+        sandbox = self.make(allowOut=["web.test"], denyOut=ALL, egressProxy=proxy)
+        parts.Socks.asked.clear()
+        self.assertEqual(self.code(sandbox, "https://web.test/", "-k"), "200")
+        self.assertEqual(parts.Socks.asked, [("web.test", 443)])
+        self.assertEqual(self.code(sandbox, "http://other.test/"), "403")
+        shown = SERVER.api("GET", f"/sandboxes/{sandbox.id}").body
+        self.assertNotIn(b'"pass"', shown)
+        self.put(sandbox, {"egressProxy": {**proxy, "password": "wrong"}})
+        self.assertEqual(self.code(sandbox, "https://web.test/", "-k"), "000")
+
+
 class Crashes(Case):
     def gateway_pid(self):
         for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -228,11 +254,16 @@ def main():
         with tempfile.TemporaryDirectory(prefix="gateway-box-") as folder:
             os.chmod(folder, 0o755)
             roots = serve_tls(world, folder)
+            code = 0
             with lib.Server(out=OUT, args=["--egress-ca-file", roots]) as SERVER:
                 if "--bench" in sys.argv:
                     bench()
                 else:
-                    lib.main(__name__)
+                    try:
+                        lib.main(__name__)
+                    except SystemExit as end:
+                        code = end.code
+            sys.exit(code)
     finally:
         world.close()
 

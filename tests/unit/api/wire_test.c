@@ -165,7 +165,7 @@ static void bodies_are_checked_field_by_field(void **state)
         {"{\"templateID\":\"base\",\"volumeMounts\":[]}", ERR_NONE, NULL},
         {"{\"templateID\":\"base\",\"volumeMounts\":[{\"name\":\"v\",\"path\":\"/v\"}]}",
          ERR_UNSUPPORTED, "volumeMounts"},
-        {"{\"templateID\":\"base\",\"iam\":{\"tokens\":{\"t\":{}}}}", ERR_UNSUPPORTED, "iam"},
+        {"{\"templateID\":\"base\",\"iam\":{\"tokens\":{\"t\":{}}}}", ERR_INVALID, "iam"},
         {"{\"templateID\":\"base\",\"mcp\":{\"x\":{}}}", ERR_NONE, NULL},
         {"{\"templateID\":\"base\",\"allow_internet_access\":\"no\"}", ERR_INVALID,
          "allow_internet_access"},
