@@ -23,9 +23,14 @@ static int64_t span_ms(struct lifecycle *lifecycle, const struct sandbox *sandbo
 static int resume(struct lifecycle *lifecycle, const char *id, const struct sandbox *sandbox,
                   struct err *err)
 {
-    _cleanup_sandbox_ struct sandbox woken = {0};
+    const struct lifecycle_wake how = {
+        .timeout_ms = span_ms(lifecycle, sandbox), .must_be_paused = true, .traffic = true};
+    struct lifecycle_woken woken = {0};
 
-    return lifecycle_resume(lifecycle, NULL, id, span_ms(lifecycle, sandbox), &woken, err);
+    if (lifecycle_wake(lifecycle, NULL, id, &how, &woken, err) < 0)
+        return -1;
+    sandbox_clear(&woken.sandbox);
+    return 0;
 }
 
 static bool runs(struct lifecycle *lifecycle, const char *id)

@@ -36,10 +36,10 @@ RECORDS = os.path.join(CACHE, "records")
 PAGE = os.path.join(lib.ROOT, "docs/compatibility.md")
 JS_FILES = ("sdk.test.mjs", "options.test.mjs", "git.test.mjs", "pause.test.mjs",
             "secrets.test.mjs", "volumes.test.mjs", "observe.test.mjs",
-            "network.test.mjs")  # fmt: skip
+            "network.test.mjs", "wake.test.mjs")  # fmt: skip
 PYTHON_FILES = ("test_sdk.py", "test_options.py", "test_git.py", "test_ports.py",
                 "test_cli.py", "test_pause.py", "test_secrets.py", "test_volumes.py",
-                "test_observe.py", "test_network.py")  # fmt: skip
+                "test_observe.py", "test_network.py", "test_wake.py")  # fmt: skip
 CLI = os.path.join(NODE, "node_modules/.bin/e2b")
 NODE_MIN = (20, 18, 1)  # what e2b's package.json asks for
 INSTALL_S = 600
