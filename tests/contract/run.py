@@ -224,7 +224,7 @@ def main():
                      checking_proxy.CheckingProxy(server.api_port) as proxy:  # fmt: skip
                     env = environment(server, mode)
                     if mode == "plain":
-                        env["E2B_API_URL"] = proxy.url
+                        env["E2B_API_URL"] = env["E2B_VOLUME_API_URL"] = proxy.url
                     files = JS_FILES if sdk == "js" else PYTHON_FILES
                     files = short(env, files) if options.short else files
                     counts = (run_js if sdk == "js" else run_python)(env, files)
