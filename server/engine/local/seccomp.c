@@ -1,6 +1,7 @@
 #include "server/engine/local/seccomp.h"
 
 #include <errno.h>
+#include <linux/btrfs.h>
 #include <linux/filter.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
@@ -109,8 +110,22 @@ static const uint64_t new_namespaces[] = {
 
 static const unsigned families[] = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK};
 
-/* TIOCSTI types for the user of a terminal, TIOCLINUX pastes; terminals may be shared. */
-static const uint64_t terminal_ioctls[] = {TIOCSTI, TIOCLINUX};
+/*
+ * TIOCSTI types for the user of a terminal, TIOCLINUX pastes; terminals may be shared. A subvolume
+ * that anybody may make on a btrfs, such as a volume, would not count for the limit of the one it
+ * is in, and would be in no snapshot of it.
+ */
+static const uint64_t refused_ioctls[] = {
+    TIOCSTI,
+    TIOCLINUX,
+    BTRFS_IOC_SUBVOL_CREATE,
+    BTRFS_IOC_SUBVOL_CREATE_V2,
+    BTRFS_IOC_SNAP_CREATE,
+    BTRFS_IOC_SNAP_CREATE_V2,
+    BTRFS_IOC_SNAP_DESTROY,
+    BTRFS_IOC_SNAP_DESTROY_V2,
+    BTRFS_IOC_SUBVOL_SETFLAGS,
+};
 
 static int add_denied(scmp_filter_ctx ctx)
 {
@@ -162,9 +177,9 @@ static int add_sockets(scmp_filter_ctx ctx)
 
 static int add_ioctls(scmp_filter_ctx ctx)
 {
-    for (size_t i = 0; i < array_size(terminal_ioctls); i++) {
+    for (size_t i = 0; i < array_size(refused_ioctls); i++) {
         int rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(ioctl), 1,
-                                  SCMP_A1_64(SCMP_CMP_MASKED_EQ, 0xffffffffu, terminal_ioctls[i]));
+                                  SCMP_A1_64(SCMP_CMP_MASKED_EQ, 0xffffffffu, refused_ioctls[i]));
         if (rc < 0)
             return rc;
     }
