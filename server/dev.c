@@ -172,6 +172,7 @@ static int write_url_mode(const struct settings *settings, const struct dev_port
     buf_init(&buf, ENV_MAX_BYTES);
     add_export(&buf, "E2B_API_KEY", key);
     add_export(&buf, "E2B_API_URL", api);
+    add_export(&buf, "E2B_VOLUME_API_URL", api);
     add_export(&buf, "E2B_SANDBOX_URL", sandbox);
     add_export(&buf, "E2B_DOMAIN", domain);
     return write_env(path, &buf, err);

@@ -201,6 +201,9 @@ static int take_tree(struct first_plan *plan, const struct first_order *order, s
     /* What lies there is memory: filled up, it must leave some. */
     if (rootfs_shm_size(cgroup_guest_bytes(&order->limits) / SHM_PART, err) < 0)
         return -1;
+    if (volume_mounts_receive(plan->control, order->mounts, slot_root_id(plan->ctx, plan->slot),
+                              plan->userns, err) < 0)
+        return -1;
     if (plan->aside[0] != '\0') /* a failure shows again when the slot is given back */
         storage_tree_remove(storage, storage->sandboxes, plan->aside, &ignored);
     if (!order->kept && renameat2(storage->sandboxes, plan->folder, storage->sandboxes, order->id,
@@ -375,9 +378,7 @@ void first_run(struct first_plan *plan)
     if (packet_send(control, &ready, sizeof(ready), NULL, 0, 0) < 0)
         _exit(1);
     wait_order(control, &order, &config);
-    if (volume_mounts_receive(control, order.mounts, slot_root_id(plan->ctx, plan->slot),
-                              plan->userns, &err) < 0 ||
-        take_identity(plan, &order, &err) < 0)
+    if (take_identity(plan, &order, &err) < 0)
         report_and_end(control, &err);
     setsid();
     umask(0022);

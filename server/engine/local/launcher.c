@@ -218,8 +218,8 @@ static int set_up(struct launcher *launcher, struct err *err)
     struct stat st;
 
     if (make_folders(launcher, err) < 0 || open_storage(launcher, err) < 0 ||
-        volume_store_open(ctx, err) < 0 ||
-        count_slots(launcher, err) < 0 || sys_boot_id(ctx->boot_id, err) < 0)
+        volume_store_open(ctx, err) < 0 || count_slots(launcher, err) < 0 ||
+        sys_boot_id(ctx->boot_id, err) < 0)
         return -1;
     if (stat(launcher->config.envd_path, &st) < 0)
         return err_sys(err, errno, "envd is not at %s", launcher->config.envd_path);

@@ -47,7 +47,7 @@ int volumes_serve(struct launcher *launcher, int fd, struct err *err)
         return err_set(err, ERR_BUSY, "too many operations on volumes at once; try again");
     pid = sys_clone(0, -1, &pidfd);
     if (pid == 0)
-        volume_helper_run(&launcher->ctx, fd, launcher->lock);
+        volume_helper_run(&launcher->ctx, fd);
     if (pid < 0)
         return err_sys(err, errno, "cannot start a helper");
     helper = mem_zalloc(sizeof(*helper));

@@ -161,23 +161,25 @@ static int content(struct context *ctx, const struct volume_call *call, struct v
     return volume_fs_do(top, call, write, out, err);
 }
 
-/* Everything the launcher has open: SOCK becomes 3, LOCK 4, the folder of all volumes 5. */
-static void keep_only(struct context *ctx, int *sock, int *lock)
+/*
+ * Of all that the launcher has open: SOCK becomes 3, the folder of all volumes 4. Its lock is not
+ * kept: an upload may take long, and the next launcher does not wait for it.
+ */
+static void keep_only(struct context *ctx, int *sock)
 {
     static const int safe = 64;
-    int from[3] = {*sock, *lock, ctx->volumes_dir};
+    int from[2] = {*sock, ctx->volumes_dir};
 
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 2; i++)
         from[i] = fcntl(from[i], F_DUPFD_CLOEXEC, safe);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 2; i++)
         dup3(from[i], 3 + i, O_CLOEXEC);
-    close_range(6, ~0U, 0);
+    close_range(5, ~0U, 0);
     *sock = 3;
-    *lock = 4;
-    ctx->volumes_dir = 5;
+    ctx->volumes_dir = 4;
 }
 
-void volume_helper_run(const struct context *launcher_ctx, int sock, int lock)
+void volume_helper_run(const struct context *launcher_ctx, int sock)
 {
     struct context ctx = *launcher_ctx;
     struct volume_write write = VOLUME_WRITE_NONE;
@@ -187,11 +189,10 @@ void volume_helper_run(const struct context *launcher_ctx, int sock, int lock)
 
     prctl(PR_SET_NAME, "sandpit-volume");
     sig_defaults();
-    keep_only(&ctx, &sock, &lock);
     buf_init(&out.records, VOLUME_RECORDS_MAX);
     if (receive(sock, CALL_WAIT_MS, &call, &err) == 0) {
         if (call.verb < VOLUME_VERB_COUNT) {
-            fd_close(&lock); /* an upload may take long; the next launcher does not wait for it */
+            keep_only(&ctx, &sock);
             content(&ctx, &call, &write, &out, &err);
         } else {
             manage(&ctx, &call, &out, &err);

@@ -9,7 +9,7 @@
 
 #include "server/engine/local/context.h"
 
-/* Never returns. LOCK is held by calls that make or remove a volume, as by other helpers. */
-void volume_helper_run(const struct context *ctx, int sock, int lock) __attribute__((noreturn));
+/* Never returns. */
+void volume_helper_run(const struct context *ctx, int sock) __attribute__((noreturn));
 
 #endif

@@ -10,13 +10,12 @@
 
 #include "server/base/fd.h"
 #include "server/base/mem.h"
-#include "server/engine/local/remove.h"
 
 #define FOLDER_MODE 0755
 
 int volume_store_open(struct context *ctx, struct err *err)
 {
-    ctx->volumes_path = mem_asprintf("%s/volumes", ctx->config->state_dir);
+    ctx->volumes_path = mem_asprintf("%s/volumes", ctx->storage.path);
     if (dir_make(ctx->volumes_path, 0700, err) < 0)
         return -1;
     ctx->volumes_dir = open(ctx->volumes_path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -43,11 +42,18 @@ int volume_store_folder(const struct context *ctx, const char *id, int flags, st
 int volume_store_create(const struct context *ctx, const char *id, uint64_t size_mb,
                         struct err *err)
 {
+    const struct storage *storage = &ctx->storage;
     _cleanup_close_ int fd = -1;
 
-    (void)size_mb;
-    if (mkdirat(ctx->volumes_dir, id, 0700) < 0 && errno != EEXIST)
-        return err_sys(err, errno, "cannot create volume %s", id);
+    if (storage_room(storage, err) < 0)
+        return -1;
+    if (faccessat(ctx->volumes_dir, id, F_OK, AT_SYMLINK_NOFOLLOW) < 0 &&
+        storage_tree_make(storage, ctx->volumes_dir, id, err) < 0)
+        return -1;
+    if (size_mb > UINT64_MAX >> 20)
+        return err_set(err, ERR_INVALID, "the size of a volume is out of range");
+    if (storage_tree_limit(storage, ctx->volumes_dir, id, size_mb << 20, err) < 0)
+        return -1;
     fd = volume_store_folder(ctx, id, O_RDONLY, err);
     if (fd < 0)
         return -1;
@@ -58,7 +64,7 @@ int volume_store_create(const struct context *ctx, const char *id, uint64_t size
 
 int volume_store_delete(const struct context *ctx, const char *id, struct err *err)
 {
-    return remove_tree(ctx->volumes_dir, id, err);
+    return storage_tree_remove(&ctx->storage, ctx->volumes_dir, id, err);
 }
 
 int volume_store_names(const struct context *ctx, struct volume_result *out, struct err *err)

@@ -1,8 +1,9 @@
 /*
- * server/engine/local/volume_store.h - volumes as folders of the state: make, remove, find, open.
+ * server/engine/local/volume_store.h - volumes as trees of the storage: make, remove, find, open.
  *
- * `<state>/volumes/<id>`, files with the plain ids 0..65535 that sandboxes see. The folder above is
- * 0700: no host user reaches a set-user-ID file in a volume. Launcher and its helpers.
+ * `<storage>/volumes/<id>`, with a limit where the storage holds limits; files have the plain ids
+ * 0..65535 that sandboxes see. The folder above is 0700: no host user reaches a set-user-ID file in
+ * a volume. Launcher and its helpers.
  */
 #ifndef SANDPIT_ENGINE_LOCAL_VOLUME_STORE_H
 #define SANDPIT_ENGINE_LOCAL_VOLUME_STORE_H
