@@ -15,6 +15,8 @@ static const char usage[] = "usage: sandpit sandbox list [--json] [--state-dir D
                             "NAME=VALUE]... [--tty] -- COMMAND "
                             "[ARG]...\n"
                             "       sandpit sandbox connect ID [PID] [--user U] [--replay]\n"
+                            "       sandpit sandbox logs ID [-f] [--level L] [--json]\n"
+                            "       sandpit sandbox metrics ID [--json]\n"
                             "\n"
                             "A server is found by E2B_API_KEY and E2B_DOMAIN (or E2B_API_URL and "
                             "E2B_SANDBOX_URL), as by the\n"
@@ -115,10 +117,8 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } commands[] = {
-    {"list", cmd_list},
-    {"kill", sandbox_kill},
-    {"exec", sandbox_exec},
-    {"connect", sandbox_connect},
+    {"list", cmd_list},           {"kill", sandbox_kill}, {"exec", sandbox_exec},
+    {"connect", sandbox_connect}, {"logs", sandbox_logs}, {"metrics", sandbox_use},
 };
 
 int sandbox_usage(const struct err *err)

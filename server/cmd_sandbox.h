@@ -12,6 +12,10 @@
 int sandbox_list_remote(bool json);
 int sandbox_kill(int argc, char **argv);
 
+/* cmd_sandbox_logs.c */
+int sandbox_logs(int argc, char **argv);
+int sandbox_use(int argc, char **argv);
+
 /* cmd_sandbox_exec.c */
 int sandbox_exec(int argc, char **argv);
 int sandbox_connect(int argc, char **argv);

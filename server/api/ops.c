@@ -5,8 +5,9 @@
 
 #include "server/api/handlers.h"
 #include "server/base/buf.h"
+#include "server/base/version.h"
 
-#define METRICS_MAX_BYTES (256 * 1024)
+#define METRICS_MAX_BYTES (4 * 1024 * 1024)
 #define METRICS_TYPE "text/plain; version=0.0.4; charset=utf-8"
 
 int ops_live(struct request *req, struct err *err)
@@ -46,29 +47,13 @@ static void add_sandboxes(struct api *api, struct buf *out)
                (unsigned long long)stats.killed, (unsigned long long)stats.timed_out);
 }
 
-static const char *const listeners[] = {"api", "ops"};
-
-static void add_requests(struct buf *out)
+static void add_build(const struct api *api, struct buf *out)
 {
-    struct http_stats stats;
-
-    buf_add_str(out, "# HELP sandpit_http_requests_total Answers by listener and class.\n"
-                     "# TYPE sandpit_http_requests_total counter\n");
-    for (size_t i = 0; i < sizeof(listeners) / sizeof(listeners[0]); i++) {
-        http_stats_get(listeners[i], &stats);
-        for (int class = 1; class < 6; class ++)
-            buf_printf(out, "sandpit_http_requests_total{listener=\"%s\",class=\"%dxx\"} %llu\n",
-                       listeners[i], class, (unsigned long long)stats.by_class[class]);
-    }
-    buf_add_str(out, "# HELP sandpit_http_request_seconds Time from head to answer.\n"
-                     "# TYPE sandpit_http_request_seconds summary\n");
-    for (size_t i = 0; i < sizeof(listeners) / sizeof(listeners[0]); i++) {
-        http_stats_get(listeners[i], &stats);
-        buf_printf(out, "sandpit_http_request_seconds_sum{listener=\"%s\"} %.6f\n", listeners[i],
-                   (double)stats.duration_us_sum / 1e6);
-        buf_printf(out, "sandpit_http_request_seconds_count{listener=\"%s\"} %llu\n", listeners[i],
-                   (unsigned long long)stats.requests);
-    }
+    buf_printf(out,
+               "# HELP sandpit_build_info What runs; always 1.\n"
+               "# TYPE sandpit_build_info gauge\n"
+               "sandpit_build_info{version=\"%s\",engine=\"%s\",envd_version=\"%s\"} 1\n",
+               SANDPIT_VERSION, api->engine_name, api->envd_version);
 }
 
 int ops_metrics(struct request *req, struct err *err)
@@ -77,9 +62,12 @@ int ops_metrics(struct request *req, struct err *err)
     _cleanup_buf_ struct buf out;
 
     buf_init(&out, METRICS_MAX_BYTES);
-    if (api->lifecycle != NULL) /* start-up is done */
+    if (api->lifecycle != NULL) { /* start-up is done */
         add_sandboxes(api, &out);
-    add_requests(&out);
+        lifecycle_metrics(api->lifecycle, &out);
+    }
+    add_build(api, &out);
+    http_metrics(&out);
     if (api->observe != NULL)
         observe_metrics(api->observe, &out);
     buf_printf(&out,

@@ -18,6 +18,7 @@ static const char *const level_names[] = {"debug", "info", "warn", "error"};
 static _Atomic int min_level = LOG_INFO;
 static _Atomic size_t file_max_bytes; /* 0: no bound */
 static _Atomic int copy_fd = -1;
+static __thread struct log_context work; /* what this thread works for */
 
 void log_set_level(enum log_level level)
 {
@@ -103,6 +104,7 @@ static size_t format(char line[LOG_LINE_MAX], enum log_level level, const char *
     const size_t max = LOG_LINE_MAX - TAIL_BYTES;
     char stamp[TIME_RFC3339_SIZE];
     const char *key, *value;
+    bool named = false;
     size_t at = 1;
 
     line[0] = '{';
@@ -114,10 +116,25 @@ static size_t format(char line[LOG_LINE_MAX], enum log_level level, const char *
         value = va_arg(args, const char *);
         if (value != NULL)
             at = put_pair(line, at, max, key, value);
+        named |= str_eq(key, "request_id");
     }
+    if (!named && work.request_id[0] != '\0')
+        at = put_pair(line, at, max, "request_id", work.request_id);
+    if (!named && work.trace_id[0] != '\0')
+        at = put_pair(line, at, max, "trace_id", work.trace_id);
     line[at++] = '}';
     line[at++] = '\n';
     return at;
+}
+
+void log_context_set(const struct log_context *context)
+{
+    work = context != NULL ? *context : (struct log_context){.request_id = ""};
+}
+
+void log_context_get(struct log_context *out)
+{
+    *out = work;
 }
 
 static void put_copy(const char *line, size_t len)

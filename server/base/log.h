@@ -41,6 +41,20 @@ void log_copy_to(int fd);
 void log_copy_write(enum log_level level, const char *msg, ...) __attribute__((sentinel));
 #define log_copy_info(...) log_copy_write(LOG_INFO, __VA_ARGS__, (char *)0)
 
+/*
+ * What this thread works for: every line of it, until the next call, ends with "request_id" and
+ * "trace_id", unless it names a request_id itself. "" for none. server/loop/work.h hands it on to
+ * the worker that a request's work runs on.
+ */
+#define LOG_REQUEST_SIZE 40
+#define LOG_TRACE_SIZE 33
+struct log_context {
+    char request_id[LOG_REQUEST_SIZE];
+    char trace_id[LOG_TRACE_SIZE];
+};
+void log_context_set(const struct log_context *context); /* copied; NULL: nothing */
+void log_context_get(struct log_context *out);
+
 /* An err at LEVEL with its code, message and detail, and "sandbox_id" unless ID is NULL. */
 void log_err(enum log_level level, const char *msg, const char *id, const struct err *err);
 

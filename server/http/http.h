@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "server/base/buf.h"
 #include "server/base/err.h"
 #include "server/base/json.h"
 #include "server/loop/loop.h"
@@ -139,7 +140,7 @@ void reply_header(struct reply *reply, const char *name, const char *value);
 void reply_empty(struct reply *reply, int status);
 void reply_json(struct reply *reply, int status, json_t *json); /* takes the reference */
 void reply_bytes(struct reply *reply, int status, const char *content_type, const void *data,
-                 size_t len);                               /* copied */
+                 size_t len); /* copied */
 /*
  * LEN bytes of FD (taken), read by workers as the client takes them. When they cannot be read, the
  * connection ends early: the client sees that bytes are missing.
@@ -156,5 +157,7 @@ struct http_stats {
     uint64_t duration_us_sum;
 };
 void http_stats_get(const char *name, struct http_stats *out);
+/* The same of every server as lines for Prometheus, by row of its route table. Any thread. */
+void http_metrics(struct buf *out);
 
 #endif

@@ -10,6 +10,7 @@
 
 #include "server/base/buf.h"
 #include "server/base/http_head.h"
+#include "server/base/trace.h"
 #include "server/http/http.h"
 #include "server/http/router.h"
 #include "server/http/stats.h"
@@ -65,6 +66,8 @@ struct reply {
     int forced_status; /* 405, 413, 431 …: those no err code stands for; 0: none */
     int64_t started_mono_us;
     char id[REQUEST_ID_SIZE];
+    char trace[TRACE_ID_SIZE];
+    const struct route *route; /* the row that fits; NULL: none */
     char method[16];
     char path[LOG_PATH_SIZE]; /* the route's template, or what the client asked for */
 };
@@ -115,6 +118,8 @@ size_t conn_count_arriving(const struct http_server *server);
 struct reply *reply_new(struct http_server *server, h2o_req_t *req, struct capture *capture);
 void reply_release(struct reply *reply); /* drops a reference of this folder's own */
 void reply_set_id(struct reply *reply, const char *id, size_t len);
+/* TEXT is a traceparent header's: its trace goes on, if it is one. */
+void reply_set_trace(struct reply *reply, const char *text, size_t len);
 void reply_set_target(struct reply *reply, const char *method, size_t method_len, const char *path,
                       size_t path_len);
 /* An error with a status of its own: shaped by write_error, then logged. */

@@ -24,6 +24,7 @@ struct reply *reply_new(struct http_server *server, h2o_req_t *req, struct captu
     reply->capture = capture;
     reply->started_mono_us = time_mono_us();
     hash_random_uuid(reply->id);
+    trace_new(reply->trace);
     server->active++;
     if (server->config->cors) {
         reply_header(reply, "access-control-allow-origin", "*");
@@ -86,6 +87,11 @@ void reply_set_id(struct reply *reply, const char *id, size_t len)
     reply->id[len] = '\0';
 }
 
+void reply_set_trace(struct reply *reply, const char *text, size_t len)
+{
+    trace_parse(text, len, reply->trace); /* else the new one stays */
+}
+
 static void copy_cut(char *out, size_t size, const char *s, size_t len)
 {
     if (len >= size)
@@ -143,10 +149,11 @@ static void account(struct reply *reply, int status)
     int64_t duration_us = time_mono_us() - reply->started_mono_us;
     bool gone = reply->req == NULL && reply->capture == NULL;
 
-    stats_count(reply->server->stats, status, duration_us);
+    stats_count(reply->server->stats, reply->route, status, duration_us);
     log_info("request", "server", reply->server->config->name, "method", reply->method, "path",
              reply->path, "status", log_num(status), "duration_ms", log_num(duration_us / 1000),
-             "request_id", reply->id, "client_gone", gone ? "true" : NULL);
+             "request_id", reply->id, "trace_id", reply->trace, "client_gone",
+             gone ? "true" : NULL);
 }
 
 static void keep(struct reply *reply, int status, const char *content_type, const void *data,
@@ -177,6 +184,7 @@ static void set_head(struct reply *reply, int status, const char *content_type, 
     if (content_type != NULL && !bodiless)
         add_header(req, "content-type", content_type);
     add_header(req, "x-request-id", reply->id);
+    add_header(req, "x-e2b-trace-id", reply->trace); /* E2B's SDKs print it with errors */
     for (struct reply_header *header = reply->headers; header != NULL; header = header->next)
         add_header(req, header->name, header->value);
     conn_answering(conn_of(req));
@@ -334,7 +342,7 @@ void capture_clear(struct capture *capture)
 void capture_account(struct http_server *server, const struct capture *capture,
                      const struct err *err)
 {
-    stats_count(server->stats, capture->status, 0);
+    stats_count(server->stats, NULL, capture->status, 0);
     log_info("request refused", "server", server->config->name, "status", log_num(capture->status),
              "message", err->msg, "request_id", capture->id);
 }

@@ -84,10 +84,23 @@ static void split_target(struct request *req)
     req->method = pool_copy(req, req->head.method, req->head.method_len).base;
 }
 
+/* What this thread says from now on is about REPLY's request. */
+static void log_as(const struct reply *reply)
+{
+    struct log_context context;
+
+    _Static_assert(sizeof(context.request_id) == sizeof(reply->id) &&
+                       sizeof(context.trace_id) == sizeof(reply->trace),
+                   "a request's ids fit");
+    memcpy(context.request_id, reply->id, sizeof(context.request_id));
+    memcpy(context.trace_id, reply->trace, sizeof(context.trace_id));
+    log_context_set(&context);
+}
+
 static int check_request(struct request *req, struct err *err)
 {
     size_t max = req->server->config->body_max_bytes;
-    const struct http_header *id;
+    const struct http_header *id, *trace;
 
     if (scan_head(req, err) < 0) {
         req->reply->close = true; /* what follows on this connection cannot be trusted */
@@ -100,6 +113,10 @@ static int check_request(struct request *req, struct err *err)
     id = http_head_find(&req->head, "x-request-id");
     if (id != NULL)
         reply_set_id(req->reply, id->value, id->value_len);
+    trace = http_head_find(&req->head, "traceparent");
+    if (trace != NULL)
+        reply_set_trace(req->reply, trace->value, trace->value_len);
+    log_as(req->reply);
     if (conn_check_addressee(req->conn, &req->head, err) < 0) {
         req->reply->forced_status = 421;
         req->reply->close = true;
@@ -130,6 +147,7 @@ static int find_route(struct request *req, struct err *err)
     case ROUTE_FOUND:
         break;
     }
+    req->reply->route = req->match.route;
     reply_set_target(req->reply, req->method, strlen(req->method), req->match.route->path,
                      strlen(req->match.route->path));
     return 0;
@@ -193,6 +211,7 @@ void request_run(struct request *req)
     else if (!answer_preflight(req) && (find_route(req, &err) < 0 || run_handler(req, &err) < 0))
         reply_err(req->reply, &err);
     secret_wipe(req->user, req->has_user ? sizeof(req->user) : 0);
+    log_context_set(NULL);
     reply_release(req->reply);
 }
 

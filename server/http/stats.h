@@ -6,10 +6,12 @@
 
 #include <stdint.h>
 
+struct route;
 struct stats;
 
 /* The counters called NAME (borrowed for ever); made on first use. */
 struct stats *stats_of(const char *name);
-void stats_count(struct stats *stats, int status, int64_t duration_us);
+/* ROUTE NULL: the request fits none. */
+void stats_count(struct stats *stats, const struct route *route, int status, int64_t duration_us);
 
 #endif

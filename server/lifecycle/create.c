@@ -138,7 +138,7 @@ int sandbox_bring_up(struct lifecycle *lifecycle, struct sandbox *sandbox,
                      const struct birth *birth, struct sandbox *out, struct err *err)
 {
     struct entry *entry = entry_new(sandbox);
-    int64_t begun = time_mono_ms();
+    int64_t begun_us = time_mono_us();
     struct quotas quotas;
     struct room room;
 
@@ -157,9 +157,10 @@ int sandbox_bring_up(struct lifecycle *lifecycle, struct sandbox *sandbox,
         return -1;
     }
     atomic_fetch_add(&lifecycle->created, 1);
+    histogram_add(&lifecycle->create_time, time_mono_us() - begun_us);
     log_info("sandbox created", "sandbox_id", entry->sandbox.id, "namespace",
              entry->sandbox.namespace_, "template", entry->sandbox.template_id, "took_ms",
-             log_num(time_mono_ms() - begun));
+             log_num((time_mono_us() - begun_us) / 1000));
     entry_tell(lifecycle, entry, LIFECYCLE_CREATED, SANDBOX_END_NONE);
     sandbox_copy(out, &entry->sandbox);
     registry_release(&lifecycle->registry, entry);

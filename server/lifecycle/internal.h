@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "server/lifecycle/catalog.h"
+#include "server/base/histogram.h"
 #include "server/lifecycle/lifecycle.h"
 #include "server/lifecycle/registry.h"
 
@@ -36,6 +37,7 @@ struct lifecycle {
     size_t works;                 /* expiries in the worker pool */
     pthread_mutex_t volumes_lock; /* volumes.c */
     _Atomic uint64_t created, create_failed, killed, timed_out;
+    struct histogram create_time, resume_time; /* of those that worked */
 };
 
 /* A run of a sandbox: from now on, for TIMEOUT_MS, on both clocks. */

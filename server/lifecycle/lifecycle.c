@@ -205,3 +205,18 @@ void lifecycle_stats_get(struct lifecycle *lifecycle, struct lifecycle_stats *ou
     out->killed = atomic_load(&lifecycle->killed);
     out->timed_out = atomic_load(&lifecycle->timed_out);
 }
+
+static void write_time(const struct histogram *histogram, const char *name, const char *help,
+                       struct buf *out)
+{
+    buf_printf(out, "# HELP %s %s\n# TYPE %s histogram\n", name, help, name);
+    histogram_write(histogram, name, "", out);
+}
+
+void lifecycle_metrics(struct lifecycle *lifecycle, struct buf *out)
+{
+    write_time(&lifecycle->create_time, "sandpit_sandbox_create_duration_seconds",
+               "Creates that worked, from the request's check to the stored outcome.", out);
+    write_time(&lifecycle->resume_time, "sandpit_sandbox_resume_duration_seconds",
+               "Resumes that worked.", out);
+}

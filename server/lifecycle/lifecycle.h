@@ -313,6 +313,8 @@ struct lifecycle_stats {
     size_t running, paused, starting;
     uint64_t created, create_failed, killed, timed_out;
 };
+/* How long creates and resumes take, as lines for Prometheus. Any thread. */
+void lifecycle_metrics(struct lifecycle *lifecycle, struct buf *out);
 void lifecycle_stats_get(struct lifecycle *lifecycle, struct lifecycle_stats *out);
 
 #endif

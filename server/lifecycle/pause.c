@@ -250,6 +250,7 @@ int entry_resume(struct lifecycle *lifecycle, struct entry *entry, int64_t timeo
     const struct pause_marks running = {.state = SANDBOX_RUNNING};
     bool boot = reboot || before.files;
     struct pause_marks marks = {SANDBOX_RESUMING, .files = boot, .deaf = before.deaf};
+    int64_t begun_us = time_mono_us();
     struct span span;
 
     before.state = SANDBOX_PAUSED;
@@ -268,6 +269,7 @@ int entry_resume(struct lifecycle *lifecycle, struct entry *entry, int64_t timeo
         return -1;
     }
     entry_arm(&lifecycle->registry, entry, span.end_mono_ms);
+    histogram_add(&lifecycle->resume_time, time_mono_us() - begun_us);
     entry_tell(lifecycle, entry, LIFECYCLE_RESUMED, SANDBOX_END_NONE);
     log_info("sandbox resumed", "sandbox_id", entry->sandbox.id, "kept",
              boot ? "filesystem" : "memory");

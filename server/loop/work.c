@@ -32,7 +32,9 @@ static void on_done_msg(struct loop_msg *msg)
 {
     struct work *work = container_of(msg, struct work, msg);
 
+    log_context_set(&work->context);
     work->done(work);
+    log_context_set(NULL);
 }
 
 static void work_finish(struct work *work, void (*done)(struct work *work), struct loop *loop)
@@ -77,8 +79,10 @@ static void *worker_main(void *arg)
         struct loop *loop = work->loop;
 
         pthread_mutex_unlock(&pool->lock);
+        log_context_set(&work->context);
         work->run(work);
         work_finish(work, done, loop);
+        log_context_set(NULL);
         pthread_mutex_lock(&pool->lock);
         pool->busy--;
     }
@@ -154,6 +158,7 @@ int work_submit(struct work_pool *pool, struct work *work, void (*run)(struct wo
     work->done = done;
     work->loop = loop_current();
     work->next = NULL;
+    log_context_get(&work->context);
     pthread_mutex_lock(&pool->lock);
     stopping = pool->stopping;
     full = is_full(pool);

@@ -10,6 +10,7 @@
 #include <stddef.h>
 
 #include "server/base/err.h"
+#include "server/base/log.h"
 #include "server/loop/loop.h"
 
 struct work_pool;
@@ -20,6 +21,7 @@ struct work { /* embed it; owned by the pool from submit until `done` is called 
     struct work *next;
     void (*run)(struct work *work);
     void (*done)(struct work *work); /* may be NULL */
+    struct log_context context;      /* of who submitted it: `run` and `done` log as that */
 };
 
 /* THREADS threads and a queue of at most QUEUE_MAX waiting entries. NAME shows in `ps -T`. */

@@ -690,7 +690,8 @@ def test_operations_listener():
         assert call("GET", path, key=None, url=SERVER.ops_url).status == 200
     text = call("GET", "/metrics", key=None, url=SERVER.ops_url).body.decode()
     for name in ['sandpit_sandboxes{state="running"}', 'sandpit_sandbox_creates_total{result="ok"}',
-                 'sandpit_http_requests_total{listener="api",class="2xx"}', "sandpit_work_waiting"]:
+                 'sandpit_http_requests_total{listener="api",method="POST",route="/v2/sandboxes"'
+                 ',code="201"}', "sandpit_work_waiting"]:
         value = re.search("^" + re.escape(name) + r" (\S+)$", text, re.M)
         assert value, (name, text)
         if "waiting" not in name:

@@ -8,6 +8,9 @@ import hashlib
 import http.server
 import json
 import os
+import re
+import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -25,6 +28,18 @@ EVENT = {"id", "version", "type", "timestamp", "event_data", "sandbox_id", "sand
          "event_label"}  # fmt: skip
 LIFE = "sandbox.lifecycle."
 SECRET = "not-a-secret-but-long-enough"
+# A service that answers with the headers it was asked with.
+HEADS = """
+import http.server
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = str(self.headers).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+http.server.HTTPServer(("", 8123), Handler).serve_forever()
+"""
 
 
 def setUpModule():
@@ -311,6 +326,127 @@ class Observe(unittest.TestCase):
         self.assertEqual(self.status(f"/teams/{team}/metrics", start=2, end=1), 400)
         self.assertEqual(self.status(f"/teams/{team}/metrics", key=self.other), 403)
         sandbox.kill()
+
+
+    # --- traces, Prometheus, the operators' command ---
+
+    def test_a_trace_goes_through(self):
+        trace, span = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+        parent = f"00-{trace}-{span}-01"
+        made = self.server.api("POST", "/v2/sandboxes", {"templateID": "base"},
+                               headers={"traceparent": parent})  # fmt: skip
+        self.assertEqual(made.headers["X-E2B-Trace-ID"], trace)
+        sandbox = lib.Sandbox(self.server, made.json)
+        with open(self.server.log) as file:
+            lines = [json.loads(line) for line in file if trace in line]
+        created = [x for x in lines if x["msg"] == "sandbox created"][0]  # said on a worker
+        request = [x for x in lines if x["msg"] == "request"][0]
+        self.assertEqual(created["sandbox_id"], sandbox.id)
+        self.assertEqual(created["request_id"], request["request_id"])
+        self.assertEqual(created["request_id"], made.headers["X-Request-Id"])
+        for bad in ("", "00-" + "0" * 32 + f"-{span}-01", "x" * 500, f"ff-{trace}-{span}-01"):
+            reply = self.server.api("GET", f"/sandboxes/{sandbox.id}", headers={"traceparent": bad})
+            self.assertRegex(reply.headers["X-E2B-Trace-ID"], "^[0-9a-f]{32}$")
+            self.assertNotEqual(reply.headers["X-E2B-Trace-ID"], trace)
+        sandbox.write("/tmp/heads.py", HEADS)
+        sandbox.background("exec python3 /tmp/heads.py")
+
+        def heard():
+            conn = lib.Http(self.server.traffic_port)
+            reply = conn.request("GET", "/", None, {"Host": sandbox.host(8123),
+                                                    "traceparent": parent})  # fmt: skip
+            conn.close()
+            return reply.body.decode() if reply.status == 200 else None
+
+        self.assertIn(f"traceparent: {parent}", lib.wait_until("an answer", 20, heard).lower())
+        sandbox.kill()
+
+    def test_prometheus(self):
+        sandbox = self.server.create()
+        sandbox.kill()
+        reply = self.server.ops("GET", "/metrics")
+        self.assertEqual(reply.headers["Content-Type"], "text/plain; version=0.0.4; charset=utf-8")
+        text = reply.body.decode()
+        kinds, values = parse_prometheus(text)
+        for name in ("sandpit_sandbox_create_duration_seconds", "sandpit_http_requests_total",
+                     "sandpit_http_request_duration_seconds", "sandpit_sandboxes",
+                     "sandpit_build_info", "sandpit_events_total", "sandpit_journal_bytes",
+                     "sandpit_webhook_deliveries_total", "sandpit_sandbox_log_lines_total",
+                     "sandpit_proxy_requests_total"):  # fmt: skip
+            self.assertIn(name, kinds)
+        self.assertGreater(values[("sandpit_sandbox_create_duration_seconds_count", "")], 0)
+        route = 'listener="api",method="POST",route="/v2/sandboxes"'
+        self.assertGreater(values[("sandpit_http_requests_total", route + ',code="201"')], 0)
+        self.assertGreater(
+            values[("sandpit_http_request_duration_seconds_count", route)], 0)
+        self.assertNotIn(sandbox.id, text)
+        promtool = shutil.which("promtool")
+        if promtool:
+            done = subprocess.run([promtool, "check", "metrics"], input=reply.body,
+                                  capture_output=True, check=False)  # fmt: skip
+            self.assertEqual((done.returncode, done.stdout + done.stderr), (0, b""))
+
+    def test_the_operator_s_commands(self):
+        sandbox = self.server.create()
+        sandbox.sh("true")
+        env = {**os.environ, **self.server.dev_env("dev-plain.env")}
+
+        def run(*words, code=0):
+            done = subprocess.run([os.path.join(self.server.out, "sandpit"), "sandbox", *words],
+                                  env=env, capture_output=True, timeout=60)  # fmt: skip
+            self.assertEqual(done.returncode, code, done)
+            return done.stdout.decode()
+
+        lib.wait_until("its lines", 10, lambda: "Process ended" in run("logs", sandbox.id))
+        rows = [json.loads(line) for line in run("logs", "--json", sandbox.id).splitlines()]
+        self.assertEqual(rows[0]["message"], "Sandbox created")
+        self.assertEqual(run("logs", sandbox.id, "--level", "error"), "")
+        lib.wait_until("figures", 10, lambda: json.loads(run("metrics", sandbox.id, "--json")))
+        self.assertIn("CPU %", run("metrics", sandbox.id))
+        run("logs", code=2)
+        run("logs", sandbox.id, "--level", "loud", code=2)
+        run("logs", "i" + "z" * 20, code=1)
+        follow = subprocess.Popen([os.path.join(self.server.out, "sandpit"), "sandbox", "logs", "-f",
+                                   sandbox.id], env=env, stdout=subprocess.PIPE)  # fmt: skip
+        sandbox.kill()
+        for line in follow.stdout:
+            if b"Sandbox ended" in line:
+                break
+        follow.kill()
+        follow.wait()
+        follow.stdout.close()
+
+
+def parse_prometheus(text):
+    """Types by name and values by (name, labels) of text format 0.0.4; AssertionError when a rule
+    of it is broken."""
+    kinds, helped, values, last = {}, set(), {}, None
+    assert text.endswith("\n")
+    for line in text.splitlines():
+        if line.startswith("# HELP "):
+            last = line.split(" ")[2]
+            assert last not in helped, f"{last} twice"
+            helped.add(last)
+            continue
+        if line.startswith("# TYPE "):
+            _, _, name, kind = line.split(" ")
+            assert name == last and name not in kinds, line
+            assert kind in ("counter", "gauge", "histogram"), line
+            assert (kind == "counter") == name.endswith("_total"), line
+            kinds[name] = kind
+            continue
+        found = re.fullmatch(r'([a-z_]+)(?:\{((?:[a-z_]+="[^"\\\n]*",?)*)\})? (\S+)', line)
+        assert found, line
+        name, labels, value = found[1], (found[2] or "").rstrip(","), float(found[3])
+        base = name if name in kinds else re.sub("_(bucket|sum|count)$", "", name)
+        assert base == last and base in kinds, f"{line} outside of its group"
+        assert (name, labels) not in values, f"{line} twice"
+        values[(name, labels)] = value
+    for (name, labels), value in values.items():
+        if name.endswith("_bucket"):
+            rest = re.sub(',?le="[^"]*"$', "", labels)
+            assert value <= values[(name[:-7] + "_count", rest)], (name, labels)
+    return kinds, values
 
 
 class Crash(unittest.TestCase):
