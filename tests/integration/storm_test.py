@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Sixteen clients create, kill, pause and resume while the server is killed with -9 again and again.
+"""Sixteen clients create, kill, pause, resume and snapshot while the server is killed with -9 again
+and again.
 
 Afterwards what the clients were told, the store, the host's folders, mounts and processes agree
 exactly: no sandbox is lost, doubled or orphaned, and each one that was acknowledged exists or was
@@ -7,6 +8,7 @@ killed. SANDPIT_STORM=N is the number of operations (500 in its long form).
 """
 
 import contextlib
+import glob
 import http.client
 import json
 import os
@@ -17,12 +19,13 @@ import sys
 import threading
 import time
 import unittest
+import urllib.parse
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
 import lib  # noqa: E402
 
-OPERATIONS = int(os.environ.get("SANDPIT_STORM", "200"))
+OPERATIONS = int(os.environ.get("SANDPIT_STORM", "150"))
 CLIENTS = 16
 KEPT_MAX = 3  # sandboxes of one client at the same time
 UP_S = (0.2, 0.8)  # a server serves so long
@@ -45,6 +48,7 @@ class Client(threading.Thread):
         self.conn = lib.Http(server.api_port, timeout=60)
         self.alive = {}  # id: "running" or "paused", as acknowledged
         self.killed = set()
+        self.snapshots = set()  # acknowledged and not deleted
         self.lost_answers = 0
         self.counts = {}
         self.error = None
@@ -77,9 +81,12 @@ class Client(threading.Thread):
         raise AssertionError(f"{method} {path} was never settled")
 
     def create(self):
+        template = "base"
+        if self.snapshots and self.random.random() < 0.5:
+            template = self.random.choice(sorted(self.snapshots))
         key = f"storm-{os.getpid()}-{self.number}-{self.counts.get('create', 0)}"
         while True:
-            reply = self.settle("POST", "/v2/sandboxes", {"templateID": "base", "timeout": 600},
+            reply = self.settle("POST", "/v2/sandboxes", {"templateID": template, "timeout": 600},
                                 {"Idempotency-Key": key})
             code = (reply.json or {}).get("error_code")
             if reply.status != 409 or code != "idempotency_in_progress":
@@ -87,6 +94,20 @@ class Client(threading.Thread):
         if reply.status != 201:
             raise AssertionError(f"create: {reply.status} {reply.body}")
         self.alive[reply.json["sandboxID"]] = "running"
+
+    def snapshot(self, sandbox_id):
+        """A try whose answer is lost may leave one that nobody knows of: it is listed, though."""
+        reply = self.settle("POST", f"/sandboxes/{sandbox_id}/snapshots", {})
+        if reply.status != 201:
+            raise AssertionError(f"snapshot: {reply.status} {reply.body}")
+        self.snapshots.add(reply.json["snapshotID"])
+
+    def forget(self):
+        snapshot_id = self.random.choice(sorted(self.snapshots))
+        reply = self.settle("DELETE", f"/templates/{urllib.parse.quote(snapshot_id, safe='')}")
+        if reply.status not in (204, 404):
+            raise AssertionError(f"delete of a snapshot: {reply.status} {reply.body}")
+        self.snapshots.remove(snapshot_id)
 
     def kill(self, sandbox_id):
         reply = self.settle("DELETE", f"/sandboxes/{sandbox_id}")
@@ -110,10 +131,14 @@ class Client(threading.Thread):
     def step(self):
         if not self.alive or (len(self.alive) < KEPT_MAX and self.random.random() < 0.4):
             what, target = "create", None
+        elif self.snapshots and self.random.random() < 0.05:
+            what, target = "forget", None
         else:
             target = self.random.choice(sorted(self.alive))
             turn = {"running": "pause", "paused": "resume"}[self.alive[target]]
             what = self.random.choice(["kill", turn, turn])
+            if turn == "pause" and self.random.random() < 0.15:
+                what = "snapshot"
         self.counts[what] = self.counts.get(what, 0) + 1
         getattr(self, what)(*([target] if target else []))
 
@@ -177,6 +202,7 @@ class Storm(unittest.TestCase):
             wrong.append(f"store: {set(rows.items()) ^ set(alive.items())}")
         if open_claims:
             wrong.append(f"{open_claims} claims are still open")
+        wrong += self.agree_on_snapshots(server) + self.agree_on_processes(server, alive)
         listed = set(server.all_sandboxes())
         if listed != set(alive):
             wrong.append(f"listed: {listed ^ set(alive)}")
@@ -184,6 +210,51 @@ class Storm(unittest.TestCase):
             if found != set(alive):
                 wrong.append(f"{name} folders: {found ^ set(alive)}")
         return wrong
+
+    def inits(self, server, alive):
+        """{id: pid of its first process} as the launcher has noted it."""
+        root = f"/proc/{launcher_of(server)}/root{server.run}/sandboxes"
+        found = {}
+        for sandbox_id in alive:
+            with contextlib.suppress(FileNotFoundError), open(f"{root}/{sandbox_id}") as file:
+                found[sandbox_id] = json.load(file)["pid"]
+        return found
+
+    def agree_on_processes(self, server, alive):
+        """Each has one first process in a namespace of its own, and no other group has anybody."""
+        inits = self.inits(server, alive)
+        spaces = {name: lib.namespaces(pid).get("pid") for name, pid in inits.items()}
+        wrong = [f"no process of {name}" for name in set(alive) - set(spaces)]
+        wrong += [f"{name} has no process {inits[name]}" for name, pid in spaces.items() if not pid]
+        if len(set(spaces.values())) != len(spaces):
+            wrong.append(f"shared namespaces: {spaces}")
+        used = set().union(*(lib.cgroups_of(pid) for pid in inits.values()))
+        others = {path for group in used for path in glob.glob(f"{os.path.dirname(group)}/*")
+                  if os.path.isdir(path)} - used  # fmt: skip
+        return wrong + lib.leftovers([], {}, server.folder, others)
+
+    def agree_on_snapshots(self, server):
+        base = sqlite3.connect(f"file:{server.state}/db/sandpit.db?mode=ro", uri=True, timeout=20)
+        with contextlib.closing(base):
+            rows = dict(base.execute("SELECT id, state FROM snapshots"))
+        wrong = [f"snapshot {name} is {state}" for name, state in rows.items() if state != "ready"]
+        root = f"/proc/{launcher_of(server)}/root"
+        with contextlib.suppress(FileNotFoundError):
+            found = set(os.listdir(f"{root}{server.state}/storage/snapshots"))
+            if found != set(rows):
+                wrong.append(f"snapshot folders: {found ^ set(rows)}")
+        return wrong
+
+    def listed_snapshots(self, server):
+        found, query = set(), ""
+        while True:
+            reply = server.api("GET", "/snapshots" + query)
+            self.assertEqual(reply.status, 200)
+            found |= {row["snapshotID"] for row in reply.json}
+            token = reply.headers.get("X-Next-Token")
+            if not token:
+                return found
+            query = "?nextToken=" + urllib.parse.quote(token)
 
     def test_clients_and_host_agree_after_many_crashes(self):
         seed = os.environ.get("SANDPIT_SEED", str(os.getpid()))
@@ -218,7 +289,12 @@ class Storm(unittest.TestCase):
                                lambda: not self.agree(server, alive))
             self.assertEqual(self.agree(server, alive), [])
             self.assertEqual(lib.leftovers(killed, {}, server.folder), [])
+            known = set().union(*(client.snapshots for client in clients))
+            self.assertEqual(known - self.listed_snapshots(server), set(), "snapshots are lost")
             self.each_answers(server, alive)
+            for snapshot_id in self.listed_snapshots(server):
+                name = urllib.parse.quote(snapshot_id, safe="")
+                self.assertEqual(server.api("DELETE", f"/templates/{name}").status, 204)
             for sandbox_id in alive:
                 self.assertEqual(server.api("DELETE", f"/sandboxes/{sandbox_id}").status, 204)
             self.assertEqual(self.agree(server, {}), [])
