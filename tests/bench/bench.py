@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """tests/bench/bench.py - one table: figure, ours, peer, ratio. Called by run.sh.
 
-usage: bench.py [--out build/release] [--rounds 100] [--only envd|start|exec|sdk|proxy|platform[:GROUP]]
+usage: bench.py [--out build/release] [--rounds 100] [--only envd|egress|start|exec|sdk|proxy|platform[:GROUP]]
                 [--write docs/benchmarks.md]
 
 Latencies are sequential, on keep-alive connections, of a release build; the clients are Python's
@@ -27,6 +27,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "contract"))
 
+import egress_bench  # noqa: E402
 import envd_bench  # noqa: E402
 import lib  # noqa: E402
 import platform_bench  # noqa: E402
@@ -423,7 +424,9 @@ def main():
     if wanted("platform") or options.only.startswith("platform:"):
         group = options.only.partition(":")[2]
         platform_bench.run(table, options.out, sys.modules[__name__], group)
-    if options.only != "envd" and not options.only.startswith("platform"):
+    if wanted("egress"):
+        egress_bench.run(table, os.path.abspath(options.out))
+    if options.only not in ("envd", "egress") and not options.only.startswith("platform"):
         with_server(options, table, wanted)
     about = f"{machine()}; release build"
     print(f"{about}; {rounds} rounds, sequential.\n\n{table.text()}")

@@ -1,7 +1,7 @@
 #!/bin/bash
 # tests/bench/run.sh - `make bench`: installs what peers need, builds a release, prints one table.
 #
-# usage: tests/bench/run.sh [--rounds N] [--only envd|start|exec|sdk|proxy|platform[:GROUP]] [--write [FILE]]
+# usage: tests/bench/run.sh [--rounds N] [--only envd|egress|start|exec|sdk|proxy|platform[:GROUP]] [--write [FILE]]
 # --write puts the table into docs/benchmarks.md, between its marks.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/../.."

@@ -367,7 +367,7 @@ int egress_attach(const struct context *ctx, uint32_t slot, struct err *err)
     link_name(slot, name);
     /* A leftover of the slot's last sandbox, whose namespace the kernel has not yet freed. */
     if (rtnl_link_delete(sock, name, err) < 0 ||
-        rtnl_veth_add(sock, name, LINK_INSIDE, here, err) < 0)
+        rtnl_veth_add(sock, name, LINK_INSIDE, here, EGRESS_MTU, err) < 0)
         return -1;
     if (rtnl_address_add(sock, name, router_address(slot), LINK_PREFIX, err) < 0)
         return -1;

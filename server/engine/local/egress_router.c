@@ -164,7 +164,7 @@ static void run_slirp(struct keeper *keeper)
         _exit(126);
     char *const argv[] = {keeper->slirp,
                           (char[]){"--configure"},
-                          (char[]){"--mtu=65520"},
+                          (char[]){"--mtu=" EGRESS_MTU_TEXT},
                           (char[]){"--disable-host-loopback"},
                           (char[]){"--enable-sandbox"},
                           (char[]){"--enable-seccomp"},

@@ -155,7 +155,8 @@ int rtnl_link_delete(int sock, const char *name, struct err *err)
     return err_sys(err, errnum, "cannot remove link %s", name);
 }
 
-int rtnl_veth_add(int sock, const char *name, const char *peer, int peer_netns, struct err *err)
+int rtnl_veth_add(int sock, const char *name, const char *peer, int peer_netns, uint32_t mtu,
+                  struct err *err)
 {
     struct message m;
     int errnum;
@@ -163,12 +164,14 @@ int rtnl_veth_add(int sock, const char *name, const char *peer, int peer_netns, 
     begin(&m, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
     extend(&m, sizeof(struct ifinfomsg));
     attr_str(&m, IFLA_IFNAME, name);
+    attr(&m, IFLA_MTU, &mtu, sizeof(mtu));
     struct rtattr *info = nest_begin(&m, IFLA_LINKINFO);
     attr_str(&m, IFLA_INFO_KIND, "veth");
     struct rtattr *data = nest_begin(&m, IFLA_INFO_DATA);
     struct rtattr *other = nest_begin(&m, VETH_INFO_PEER);
     extend(&m, sizeof(struct ifinfomsg));
     attr_str(&m, IFLA_IFNAME, peer);
+    attr(&m, IFLA_MTU, &mtu, sizeof(mtu));
     attr(&m, IFLA_NET_NS_FD, &peer_netns, sizeof(peer_netns));
     nest_end(&m, other);
     nest_end(&m, data);

@@ -21,8 +21,9 @@ uint32_t rtnl_index(int sock, const char *name);
 int rtnl_link_set(int sock, const char *name, bool up, struct err *err);
 /* Remove a link; none by that name is no error. */
 int rtnl_link_delete(int sock, const char *name, struct err *err);
-/* A veth pair: NAME here, PEER in the namespace PEER_NETNS. Both are down. */
-int rtnl_veth_add(int sock, const char *name, const char *peer, int peer_netns, struct err *err);
+/* A veth pair: NAME here, PEER in the namespace PEER_NETNS. Both are down; packets of MTU bytes. */
+int rtnl_veth_add(int sock, const char *name, const char *peer, int peer_netns, uint32_t mtu,
+                  struct err *err);
 /* Give NAME the IPv4 ADDRESS (host order) with PREFIX bits. Already there is no error. */
 int rtnl_address_add(int sock, const char *name, uint32_t address, uint8_t prefix, struct err *err);
 /* Default IPv4 route by GATEWAY (host order) over NAME. Already there is no error. */
