@@ -276,15 +276,9 @@ def test_wrong_shapes_are_told_in_the_words_of_the_contract():
 
 
 def test_what_is_not_built_is_refused_and_named():
-    for fields, word in [
-            ({"volumeMounts": [{"name": "v", "path": "/v"}]}, "volumeMounts"),
-            ({"network": {"rules": {"a.b": [{}]}}}, "network.rules"),
-            ({"network": {"allowOut": ["1.1.1.1"]}}, "network.allowOut"),
-            ({"network": {"denyOut": ["1.1.1.1"]}}, "network.denyOut"),
-            ({"network": {"egressProxy": {"address": "a:1"}}}, "network.egressProxy"),
-            ({"network": {"maskRequestHost": "a"}}, "network.maskRequestHost"),
-            ({"autoPause": True, "autoPauseMemory": False}, "autoPauseMemory")]:
-        check_error(call("POST", "/v2/sandboxes", {"templateID": "base", **fields}), 501, word)
+    mounts = [{"name": "v", "path": "/v"}]  # the engine in memory has no volumes
+    answer = call("POST", "/v2/sandboxes", {"templateID": "base", "volumeMounts": mounts})
+    check_error(answer, 400, "not enabled")
 
 
 def test_an_idempotency_key_makes_one_sandbox():
@@ -497,7 +491,8 @@ def test_connect_extends_and_shows_tokens():
         assert answer.status == 200 and answer.json == box, (answer.status, answer.body, box)
         assert 50 < left_s(box["sandboxID"]) <= 60
         check_error(call("POST", path, {"timeout": 86401}), 400, "24 hours")
-        check_error(call("POST", path, {"timeout": 10, "memory": False}), 501, "memory")
+        answer = call("POST", path, {"timeout": 10, "memory": False})
+        assert answer.status == 200, answer.body  # it runs: there is nothing to start
     check_error(call("POST", f"/sandboxes/{box['sandboxID']}/connect", {}), 400, "timeout")
     assert call("POST", f"/v2/sandboxes/{box['sandboxID']}/connect").status == 200
     assert 290 < left_s(box["sandboxID"]) <= 300
@@ -506,7 +501,6 @@ def test_connect_extends_and_shows_tokens():
 def test_pause_and_what_wakes_it():
     box = new(timeout=60)["sandboxID"]
     path = "/sandboxes/" + box
-    check_error(call("POST", path + "/pause", {"memory": False}), 501, "memory")
     assert call("POST", path + "/pause").status == 204
     check_error(call("POST", path + "/pause", {}), 409, "already paused")
     info = call("GET", path).json
@@ -545,10 +539,10 @@ def test_a_store_that_fails_changes_nothing():
     before = listed()
     with SERVER.broken_store("INSERT"):
         check_error(call("POST", "/v2/sandboxes", {"templateID": "base"}), 500)
+        check_error(call("POST", path + "/pause", {}), 500)
     with SERVER.broken_store("UPDATE"):
         check_error(call("POST", path + "/timeout", {"timeout": 600}), 500)
         check_error(call("POST", path + "/connect", {"timeout": 600}), 500)
-        check_error(call("POST", path + "/pause", {}), 500)
         check_error(call("DELETE", path), 500)
     assert listed() == before
     assert call("GET", path).json["state"] == "running" and 50 < left_s(box) <= 60
