@@ -46,7 +46,8 @@ static int set_up(void **state)
         .config = &fixture->config,
         .sandboxes_path = fixture->path,
         .records_path = fixture->path,
-        .sandboxes_dir = open_below(fixture->path, "sandboxes"),
+        .storage.sandboxes = open_below(fixture->path, "trees"),
+        .legacy_dir = open_below(fixture->path, "sandboxes"),
         .records_dir = open_below(fixture->path, "records"),
     };
     assert_int_equal(sys_boot_id(fixture->ctx.boot_id, &err), 0);
@@ -59,7 +60,8 @@ static int tear_down(void **state)
     struct fixture *fixture = *state;
     struct err err = {0};
 
-    close(fixture->ctx.sandboxes_dir);
+    close(fixture->ctx.storage.sandboxes);
+    close(fixture->ctx.legacy_dir);
     close(fixture->ctx.records_dir);
     assert_int_equal(remove_tree(AT_FDCWD, fixture->path, &err), 0);
     free(fixture);
@@ -107,25 +109,40 @@ static void another_process_with_that_pid_is_not_taken_for_it(void **state)
     fixture->ctx.boot_id[0] ^= 1; /* the machine was started again since */
     assert_int_equal(record_read(&fixture->ctx, "a", &got, &err), 0);
     assert_int_equal(got.pid, 0);
-    assert_int_equal(got.slot, 5);
+    assert_int_equal(got.slot, SLOT_NONE); /* nobody's ids are in use */
 }
 
-static void a_folder_alone_tells_its_slot(void **state)
+static void a_tree_alone_is_found(void **state)
 {
     struct fixture *fixture = *state;
     struct record got;
     struct err err = {0};
 
-    assert_int_equal(mkdirat(fixture->ctx.sandboxes_dir, "b", 0700), 0);
+    assert_int_equal(mkdirat(fixture->ctx.storage.sandboxes, "t", 0700), 0);
+    assert_int_equal(record_read(&fixture->ctx, "t", &got, &err), 0);
+    assert_true(got.files && !got.legacy);
+    assert_int_equal(got.slot, SLOT_NONE);
+    assert_int_equal(mkdirat(fixture->ctx.storage.sandboxes, SPARE_PREFIX "12", 0700), 0);
+    assert_int_equal(record_read(&fixture->ctx, SPARE_PREFIX "12", &got, &err), 0);
+    assert_int_equal(got.slot, 12);
+}
+
+static void a_folder_of_an_earlier_version_tells_its_slot(void **state)
+{
+    struct fixture *fixture = *state;
+    struct record got;
+    struct err err = {0};
+
+    assert_int_equal(mkdirat(fixture->ctx.legacy_dir, "b", 0700), 0);
     assert_int_equal(record_read(&fixture->ctx, "b", &got, &err), 0);
     assert_int_equal(got.slot, SLOT_NONE); /* killed before it had one */
-    assert_int_equal(mkdirat(fixture->ctx.sandboxes_dir, "b/root", 0700), 0);
+    assert_int_equal(mkdirat(fixture->ctx.legacy_dir, "b/root", 0700), 0);
     if (geteuid() != 0)
         skip();
-    assert_int_equal(fchownat(fixture->ctx.sandboxes_dir, "b/root", 700000000 + 9 * 65536, 0, 0),
-                     0);
+    assert_int_equal(fchownat(fixture->ctx.legacy_dir, "b/root", 700000000 + 9 * 65536, 0, 0), 0);
     assert_int_equal(record_read(&fixture->ctx, "b", &got, &err), 0);
     assert_int_equal(got.slot, 9);
+    assert_true(got.legacy);
     assert_int_equal(got.pid, 0);
 }
 
@@ -186,7 +203,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_live_process_is_found_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(another_process_with_that_pid_is_not_taken_for_it, set_up,
                                         tear_down),
-        cmocka_unit_test_setup_teardown(a_folder_alone_tells_its_slot, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_tree_alone_is_found, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_folder_of_an_earlier_version_tells_its_slot, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_torn_record_counts_as_none, set_up, tear_down),
         cmocka_unit_test(records_of_a_wrong_form_are_refused),
         cmocka_unit_test(a_process_name_cannot_move_the_start_time),
