@@ -301,7 +301,8 @@ fcntl.ioctl(fd, 0x5000940e, bytearray(struct.pack("q4088s", fd, b"sub")), True)"
             got += len(piece)
         self.assertEqual(got, size)
         conn.close()
-        self.assertLess(peak() - before, 24 << 10, "KiB")
+        if FACTOR == 1:  # a sanitizer keeps what was freed
+            self.assertLess(peak() - before, 24 << 10, "KiB")
 
     def test_a_body_that_breaks_off_changes_nothing(self):
         volume = self.volume()
