@@ -19,7 +19,7 @@
 /* Version 1: memory, pids, cpu, freezer, cpuacct; version 2 uses the first. */
 #define CGROUP_HIERARCHIES 5
 #define CGROUP_NAME_SIZE 24  /* a group's name with the NUL */
-#define CGROUP_GRANTS_MAX 16 /* open files that envd gets of its sandbox's groups */
+#define CGROUP_GRANTS_MAX 24 /* open files that envd gets of its sandbox's groups */
 
 /*
  * Within a sandbox's group: envd is in the group itself (version 1) or in "envd" (version 2, where
