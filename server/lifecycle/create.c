@@ -139,6 +139,7 @@ int sandbox_bring_up(struct lifecycle *lifecycle, struct sandbox *sandbox,
 {
     struct entry *entry = entry_new(sandbox);
     int64_t begun_us = time_mono_us();
+    uint64_t secrets_seen = atomic_load(&lifecycle->secret_changes);
     struct quotas quotas;
     struct room room;
 
@@ -156,6 +157,7 @@ int sandbox_bring_up(struct lifecycle *lifecycle, struct sandbox *sandbox,
         undo(lifecycle, entry);
         return -1;
     }
+    secrets_recheck(lifecycle, entry, secrets_seen);
     atomic_fetch_add(&lifecycle->created, 1);
     histogram_add(&lifecycle->create_time, time_mono_us() - begun_us);
     log_info("sandbox created", "sandbox_id", entry->sandbox.id, "namespace",

@@ -32,10 +32,11 @@ struct lifecycle {
     struct catalog catalog;
     pthread_t timer;
     bool timer_started;
-    pthread_mutex_t works_lock;   /* guards works */
-    pthread_cond_t works_done;    /* works has changed */
-    size_t works;                 /* expiries in the worker pool */
-    pthread_mutex_t volumes_lock; /* volumes.c */
+    pthread_mutex_t works_lock;      /* guards works */
+    pthread_cond_t works_done;       /* works has changed */
+    size_t works;                    /* expiries in the worker pool */
+    pthread_mutex_t volumes_lock;    /* volumes.c */
+    _Atomic uint64_t secret_changes; /* counted after the store has them */
     _Atomic uint64_t created, create_failed, killed, timed_out;
     struct histogram create_time, resume_time; /* of those that worked */
 };
@@ -184,6 +185,11 @@ int snapshot_discard(struct lifecycle *lifecycle, const struct snapshot *row, st
 
 /* secrets.c: NETWORK (JSON text or NULL) has a rule, so hosts whose TLS the gateway terminates. */
 bool network_has_rules(const char *network);
+/*
+ * secrets.c: the held ENTRY runs and is visible now; when a secret has changed since SEEN (of
+ * `secret_changes`, read before its policy was made), have the engine hold its policy anew.
+ */
+void secrets_recheck(struct lifecycle *lifecycle, struct entry *entry, uint64_t seen);
 
 /* timeout.c */
 /* Move the end of the held, running ENTRY: the store first, then memory and the timer. */

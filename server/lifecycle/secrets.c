@@ -59,6 +59,8 @@ static void apply_change(struct lifecycle *lifecycle, const char *namespace_, co
     struct err err = {0};
     size_t count = 0;
 
+    /* one that is being created is not in the list yet: it looks at this number */
+    atomic_fetch_add(&lifecycle->secret_changes, 1);
     if (lifecycle_list(lifecycle, namespace_, &list, &count, &err) < 0) {
         log_err(LOG_ERROR, "a secret's new value is not applied", NULL, &err);
         return;
@@ -71,6 +73,17 @@ static void apply_change(struct lifecycle *lifecycle, const char *namespace_, co
         err = (struct err){0};
     }
     sandbox_list_free(list, count);
+}
+
+void secrets_recheck(struct lifecycle *lifecycle, struct entry *entry, uint64_t seen)
+{
+    struct err err = {0};
+
+    if (atomic_load(&lifecycle->secret_changes) == seen ||
+        !network_has_rules(entry->sandbox.network))
+        return;
+    if (entry_network(lifecycle, entry, &err) < 0)
+        log_err(LOG_ERROR, "a secret's new value is not applied", entry->sandbox.id, &err);
 }
 
 /* The text of METADATA to free(), NULL when it is empty or not given. */
