@@ -125,7 +125,7 @@ class Observe(unittest.TestCase):
 
         def burns():
             found = self.metrics(sandbox)
-            return found if found and found[-1]["cpuUsedPct"] > 20 else None
+            return found if found and found[-1]["cpuUsedPct"] > 10 else None
 
         found = lib.wait_until("a CPU in use", 40, burns)
         last = found[-1]
