@@ -228,6 +228,7 @@ static int start_parts(struct server *server, struct err *err)
     config.gateway_ca = server->gateway_ca;
     config.replay_bytes = (int64_t)server->settings.number[SETTING_REPLAY_BYTES];
     config.replay_total_bytes = (int64_t)server->settings.number[SETTING_REPLAY_TOTAL_BYTES];
+    config.no_private_egress = settings_on(&server->settings, SETTING_NO_PRIVATE_EGRESS);
     config.volume_count_max = (uint32_t)server->settings.number[SETTING_VOLUMES_MAX];
     config.volume_size_mb = server->settings.number[SETTING_VOLUME_SIZE];
     memcpy(config.envd_version, ENVD_VERSION, sizeof(ENVD_VERSION));

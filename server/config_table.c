@@ -91,6 +91,8 @@ const struct setting_def setting_defs[SETTING_COUNT] = {
                                  "whom the egress gateway asks for names; unset: as sandboxes do"},
     [SETTING_EGRESS_CA_FILE] = {"egress-ca-file", KIND_PATH, "FILE", NULL, 0, 0, false,
                                 "PEM of more roots that the egress gateway trusts upstream"},
+    [SETTING_NO_PRIVATE_EGRESS] = {"no-private-egress", KIND_BOOL, NULL, "false", 0, 0, false,
+                                   "private networks stay closed, also to who names them"},
     [SETTING_SAMPLE_SECONDS] = {"sample-seconds", KIND_NUMBER, "N", "5", 0, 3600, false,
                                 "how often each sandbox's use is measured; 0: never"},
     [SETTING_WEBHOOK_PRIVATE] = {"webhook-private", KIND_BOOL, NULL, "false", 0, 0, false,

@@ -63,7 +63,7 @@ static int check_request(struct lifecycle *lifecycle, const struct lifecycle_cre
     if (limits_check_timeout(&quotas, request->timeout_s, err) < 0 ||
         lifecycle_template_get(lifecycle, request->namespace_, request->template_ref, template,
                                err) < 0 ||
-        network_check(request->network, err) < 0)
+        network_check(lifecycle, request->network, err) < 0)
         return -1;
     return limits_check_size(&quotas, template->cpu_count, template->memory_mb, template->disk_mb,
                              err);

@@ -134,8 +134,11 @@ int network_policy(struct lifecycle *lifecycle, const struct sandbox *sandbox, b
 int entry_network(struct lifecycle *lifecycle, struct entry *entry, struct err *err);
 /* The same for who does not hold it; ERR_NOT_FOUND. Worker. */
 int network_apply(struct lifecycle *lifecycle, const char *id, struct err *err);
-/* EGRESS (may be NULL) names no internal address as its proxy. Waits for the resolver. */
-int network_check(const json_t *egress, struct err *err);
+/*
+ * EGRESS (may be NULL) names no internal address as its proxy, and no private network where those
+ * stay closed. Waits for the resolver.
+ */
+int network_check(const struct lifecycle *lifecycle, const json_t *egress, struct err *err);
 
 /* tokens.c: fill the derived secrets of ENTRY. */
 void entry_derive(struct lifecycle *lifecycle, struct entry *entry);

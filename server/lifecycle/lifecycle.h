@@ -61,6 +61,7 @@ struct lifecycle_config {
     char envd_build[ENVD_BUILD_SIZE];
     int64_t replay_bytes; /* for envd; 0: its own default */
     int64_t replay_total_bytes;
+    bool no_private_egress; /* no rules open private networks */
     uint64_t volume_size_mb;   /* limit of a new volume; 0: none */
     uint32_t volume_count_max; /* in a namespace; 0: volumes are off */
     const char *gateway_ca;    /* PEM for sandboxes with header rules, borrowed; NULL: none */

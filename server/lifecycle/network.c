@@ -25,6 +25,25 @@
 static const char *const egress_keys[] = {"allowOut", "denyOut", "dnsServers", "egressProxy",
                                           "rules"};
 
+/* ITEM names a part of a private network. */
+static bool is_private(const json_t *item)
+{
+    struct net_cidr cidr = {.prefix = 0};
+    bool ipv6 = false;
+
+    return json_is_string(item) &&
+           net_cidr_parse(json_string_value(item), json_string_length(item), &cidr, &ipv6) == 0 &&
+           !ipv6 && net_cidr_private(&cidr);
+}
+
+/* Take the private ones out of LIST: stored when they were allowed still. */
+static void drop_private(json_t *list)
+{
+    for (size_t i = json_array_size(list); i-- > 0;)
+        if (is_private(json_array_get(list, i)))
+            json_array_remove(list, i);
+}
+
 static bool has_all(const json_t *list)
 {
     for (size_t i = 0; i < json_array_size(list); i++) {
@@ -40,7 +59,7 @@ static bool has_all(const json_t *list)
 }
 
 /* The effective rules of NETWORK, or NULL: there are none; *INTERNET false: nothing is reached. */
-static json_t *effective(const json_t *network, bool *internet)
+static json_t *effective(const json_t *network, bool no_private, bool *internet)
 {
     json_t *policy = json_object();
     json_t *deny, *allow;
@@ -49,6 +68,10 @@ static json_t *effective(const json_t *network, bool *internet)
         if (json_has(network, egress_keys[i]))
             json_put(policy, egress_keys[i],
                      json_deep_copy(json_object_get(network, egress_keys[i])));
+    if (no_private) {
+        drop_private(json_object_get(policy, "allowOut"));
+        drop_private(json_object_get(policy, "dnsServers"));
+    }
     if (!*internet) {
         json_put(policy, "denyOut", json_array());
         json_array_append_new(json_object_get(policy, "denyOut"), json_string(ALL_TRAFFIC));
@@ -77,7 +100,7 @@ int network_policy(struct lifecycle *lifecycle, const struct sandbox *sandbox, b
             err->code = ERR_INTERNAL; /* a broken row: not the client's fault */
             return err_wrap(err, "stored network rules");
         }
-        rules = effective(network, &on);
+        rules = effective(network, lifecycle->config.no_private_egress, &on);
     }
     if (rules != NULL) {
         if (network_policy_fill(lifecycle, sandbox->namespace_, json_object_get(rules, "rules"),
@@ -187,7 +210,7 @@ int lifecycle_set_network(struct lifecycle *lifecycle, const char *namespace_, c
     struct entry *entry = NULL;
     int rc;
 
-    if (network_check(network->egress, err) < 0 ||
+    if (network_check(lifecycle, network->egress, err) < 0 ||
         registry_hold(&lifecycle->registry, namespace_, id, &entry, err) < 0)
         return -1;
     if (entry->sandbox.state == SANDBOX_RUNNING)
@@ -232,7 +255,19 @@ static struct addrinfo *resolve(const char *host)
     return found;
 }
 
-int network_check(const json_t *egress, struct err *err)
+static int refuse_private(const json_t *egress, const char *key, const char *what, struct err *err)
+{
+    const json_t *list = json_object_get(egress, key);
+
+    for (size_t i = 0; i < json_array_size(list); i++)
+        if (is_private(json_array_get(list, i)))
+            return err_set(err, ERR_INVALID,
+                           "invalid %s %.64s: private networks are closed on this server", what,
+                           json_string_value(json_array_get(list, i)));
+    return 0;
+}
+
+int network_check(const struct lifecycle *lifecycle, const json_t *egress, struct err *err)
 {
     const json_t *proxy = json_object_get(egress, "egressProxy");
     const char *address = json_string_value(json_object_get(proxy, "address"));
@@ -241,6 +276,10 @@ int network_check(const json_t *egress, struct err *err)
     struct addrinfo *list;
     bool bad = false;
 
+    if (lifecycle->config.no_private_egress &&
+        (refuse_private(egress, "allowOut", "allowed address", err) < 0 ||
+         refuse_private(egress, "dnsServers", "DNS server", err) < 0))
+        return -1;
     if (colon == NULL)
         return 0;
     host = mem_strndup(address, (size_t)(colon - address));

@@ -426,6 +426,23 @@ class Survival(Case):
         self.assertEqual(put(sandbox, denyOut=[WEB]).status, 204)
         self.reaches(sandbox, [OTHER], [WEB, PRIVATE])
 
+    def test_an_operator_may_keep_private_networks_closed(self):
+        sandbox = self.create(network={"allowOut": [WEB, PRIVATE], "denyOut": [ALL]})
+        self.reaches(sandbox, [WEB, PRIVATE])
+        server.terminate()
+        server.args.append("--no-private-egress")
+        server.start()
+        try:  # what was allowed before is not any more
+            self.reaches(sandbox, [WEB], [PRIVATE])
+            reply = put(sandbox, allowOut=[METADATA])
+            self.assertEqual((reply.status, reply.json["message"]), (
+                400, f"invalid allowed address {METADATA}: private networks are closed on this "
+                "server"))
+        finally:
+            server.terminate()
+            server.args.remove("--no-private-egress")
+            server.start()
+
     def test_rules_come_back_with_a_new_router(self):
         sandbox = self.create(network={"allowOut": [WEB], "denyOut": [ALL]})
         pid = router_pid()
