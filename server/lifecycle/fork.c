@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/base/fault.h"
 #include "server/base/log.h"
 #include "server/base/mem.h"
 #include "server/base/str.h"
@@ -138,6 +139,7 @@ static void make_one(struct fork *fork, struct lifecycle_forked *out)
     be_like(fork->source, fork->request, &sandbox);
     memcpy(sandbox.envd_version, lifecycle->config.envd_version, sizeof(sandbox.envd_version));
     memcpy(sandbox.envd_build, lifecycle->config.envd_build, sizeof(sandbox.envd_build));
+    fault_point("fork.begun");
     out->rc = sandbox_bring_up(lifecycle, &sandbox, &birth, &out->sandbox, &out->err);
     if (out->rc < 0)
         log_err(LOG_WARN, "a fork failed", fork->request->sandbox_id, &out->err);
@@ -220,6 +222,7 @@ int lifecycle_fork(struct lifecycle *lifecycle, const struct lifecycle_fork *req
         return -1;
     if (env_open(lifecycle, source.namespace_, source.env, &env, err) == 0)
         make_all(lifecycle, request, &row, &source, env, out);
+    fault_point("fork.made");
     if (snapshot_discard(lifecycle, &row, &failed) < 0)
         log_err(LOG_ERROR, "the capture of a fork stays until the next start", row.id, &failed);
     if (env == NULL)

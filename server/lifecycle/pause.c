@@ -2,6 +2,7 @@
  * server/lifecycle/pause.c - pause and resume, in two ways: frozen with its memory, or stopped with
  * its files alone.
  */
+#include "server/base/fault.h"
 #include "server/base/log.h"
 #include "server/base/mem.h"
 #include "server/base/time.h"
@@ -134,10 +135,12 @@ int entry_pause(struct lifecycle *lifecycle, struct entry *entry, const struct l
         look_at_guest(lifecycle, entry, how, &marks.deaf, err) < 0 ||
         intend(lifecycle, entry, &marks, err) < 0)
         return -1;
+    fault_point("pause.intended");
     if (act_pause(lifecycle, entry, how->files_only, err) < 0) {
         revert(lifecycle, entry, &running);
         return -1;
     }
+    fault_point("pause.acted");
     now = span_from_now(0);
     marks.state = SANDBOX_PAUSED;
     if (settle(lifecycle, entry, &marks, entry->sandbox.started_unix_ms, &now, err) < 0) {
@@ -226,6 +229,7 @@ static int act_boot(struct lifecycle *lifecycle, struct entry *entry, struct err
     spec = engine_spec_of(sandbox, config, internet, policy);
     if (engine->ops->stop(engine, sandbox->id, err) < 0)
         return engine_failed("stop", sandbox->id, err);
+    fault_point("resume.stopped");
     entry_not_exited(&lifecycle->registry, entry);
     if (engine->ops->start(engine, &spec, &made, err) < 0)
         return engine_failed("start", sandbox->id, err);
@@ -256,12 +260,14 @@ int entry_resume(struct lifecycle *lifecycle, struct entry *entry, int64_t timeo
     before.state = SANDBOX_PAUSED;
     if (need_pause(lifecycle, boot, err) < 0 || intend(lifecycle, entry, &marks, err) < 0)
         return -1;
+    fault_point("resume.intended");
     if ((boot ? act_boot(lifecycle, entry, err) : act_thaw(lifecycle, entry, before.deaf, err)) <
         0) {
         before.files = boot; /* its memory may be gone */
         revert(lifecycle, entry, &before);
         return -1;
     }
+    fault_point("resume.acted");
     span = span_from_now(timeout_ms);
     if (settle(lifecycle, entry, &running, span.start_unix_ms, &span, err) < 0) {
         before.files = boot;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "mapper/template_id.h"
+#include "server/base/fault.h"
 #include "server/base/log.h"
 #include "server/base/mem.h"
 #include "server/base/str.h"
@@ -101,6 +102,7 @@ int snapshot_discard(struct lifecycle *lifecycle, const struct snapshot *row, st
 
     if (engine->ops->snapshot_delete(engine, row->id, err) < 0)
         return engine_failed("delete snapshot", row->id, err);
+    fault_point("snapshot.deleted");
     return store_snapshot_delete(lifecycle->config.store, row->id, err);
 }
 
@@ -116,7 +118,9 @@ int snapshot_capture(struct lifecycle *lifecycle, const struct entry *entry, str
                        engine->ops->name);
     if (store_snapshot_put(lifecycle->config.store, row, err) < 0)
         return err_wrap(err, "intent of a snapshot of %s", id);
+    fault_point("snapshot.intended");
     if (engine->ops->snapshot(engine, id, row->id, &row->size_bytes, err) == 0) {
+        fault_point("snapshot.made");
         entry_tell(lifecycle, entry, LIFECYCLE_CHECKPOINTED, SANDBOX_END_NONE);
         return 0;
     }

@@ -4,6 +4,7 @@ the middle of it or the machine starts again."""
 
 import contextlib
 import glob
+import http.client
 import json
 import os
 import random
@@ -401,6 +402,55 @@ class Crashes(unittest.TestCase):
             for sandbox_id in now - ids:  # those that were made are whole; nobody knows them
                 self.assertEqual(server.api("DELETE", f"/sandboxes/{sandbox_id}").status, 204)
             self.agree(ids)
+
+    def die_at(self, place, call):
+        """CALL in a server that kills itself at PLACE, which is then started again."""
+        self.server.terminate()
+        os.environ["SANDPIT_FAULT"] = place
+        try:
+            self.server.start()
+        finally:
+            del os.environ["SANDPIT_FAULT"]
+        with self.assertRaises((OSError, http.client.HTTPException), msg=place):
+            call()
+        self.server.process.wait(20 * lib.time_factor())
+        self.server.start()
+
+    @lib.limit(300)
+    def test_the_server_may_die_at_every_step(self):
+        server = self.server
+        with open(os.path.join(server.out, "sandpit"), "rb") as file:
+            if b"SANDPIT_FAULT" not in file.read():
+                self.skipTest("a release build has no places to die at")
+        box = server.create(timeout=3000)
+        box.sh("echo one > ~/file")
+        for memory in (True, False):
+            for place in ("pause.intended", "pause.acted"):
+                self.die_at(place, lambda: pause(server, box, memory=memory))
+                self.assertEqual(detail(server, box)["pauseMode"], "full" if memory else "filesystem", place)
+                self.assertEqual(connect(server, box, timeout=3000).headers[KEPT],
+                                 "memory" if memory else "filesystem")  # fmt: skip
+            for place in ("resume.intended", "resume.acted") + (() if memory else ("resume.stopped",)):
+                self.assertEqual(pause(server, box, memory=memory).status, 204)
+                self.die_at(place, lambda: connect(server, box))
+                self.assertEqual(detail(server, box)["state"], "paused", place)
+                self.assertEqual(connect(server, box, timeout=3000).status, 201)
+            self.agree([box.id])
+            self.assertEqual(box.sh("cat ~/file").text, "one\n")
+        for place in ("snapshot.intended", "snapshot.made"):
+            self.die_at(place, lambda: snapshot(server, box, name="mine"))
+            self.assertEqual(server.api("GET", "/snapshots").json, [], place)
+            self.agree([box.id])
+            self.assertEqual(box.sh("cat ~/file").text, "one\n", place)  # it is not left frozen
+        name = snapshot(server, box, name="mine").json["snapshotID"]
+        self.die_at("snapshot.deleted", lambda: delete_snapshot(server, name))
+        self.assertEqual(server.api("GET", "/snapshots").json, [])
+        self.agree([box.id])
+        for place in ("fork.begun", "fork.made"):
+            self.die_at(place, lambda: fork(server, box, count=2, timeout=300))
+            for other in set(server.all_sandboxes()) - {box.id}:
+                self.assertEqual(server.api("DELETE", f"/sandboxes/{other}").status, 204)
+            self.agree([box.id])
 
     @lib.limit(240)
     def test_a_server_killed_in_a_pause_or_resume_loses_nothing(self):
