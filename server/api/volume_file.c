@@ -64,9 +64,14 @@ static void commit_done(struct work *work)
 
 static void commit(struct content_op *op)
 {
-    op->rc = work_submit(op->workers, &op->work, commit_run, commit_done, &op->err);
-    if (op->rc < 0)
-        content_op_reply(op, 201);
+    struct err err = {0};
+
+    /* once submitted, OP is the worker's */
+    if (work_submit(op->workers, &op->work, commit_run, commit_done, &err) == 0)
+        return;
+    op->rc = -1;
+    op->err = err;
+    content_op_reply(op, 201);
 }
 
 static void received(void *ctx, const struct err *err)
