@@ -5,6 +5,7 @@
  *     server.lock           of the running server
  *     db/                   the unprivileged server's: sandpit.db, master.key
  *     tls/                  certificates of --dev; ca.pem and bundle.pem are for clients
+ *     gateway/              root's: ca.pem and ca.key of the egress gateway (gateway/ca.h)
  *     dev.env dev-plain.env of whoever started --dev
  *
  * What the launcher keeps beside them stays root's. Start-up thread and subcommands.
