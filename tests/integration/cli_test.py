@@ -143,7 +143,7 @@ class Keys(WithState):
             ("--client", ("key", "create", "--namespace", "team")),
             ("namespace", ("key", "create", "--namespace", "Team", "--client", "ci")),
             ("client", ("key", "create", "--namespace", "team", "--client", "c/i")),
-            ("admin", (*create, "--scope", "read,admin")),
+            ("admin", (*create, "--scope", "read,root")),
             ("soon", (*create, "--expires", "soon")),
             ("--expires", (*create, "--expires", "0s")),
             ("--colour", (*create, "--colour", "red")),
