@@ -104,7 +104,8 @@ int sandbox_fork(struct request *req, struct err *err)
 
     op->api = request_api(req);
     op->who = *request_identity(req);
-    if (sandbox_id_parse(id, strlen(id), op->id, err) < 0 || parse(req, &op->fork, err) < 0)
+    if (sandbox_id_parse(id, strlen(id), op->id, err) < 0 || parse(req, &op->fork, err) < 0 ||
+        api_rate_limit(req, (int64_t)op->fork.count, err) < 0)
         return -1;
     op->forked = mem_calloc(op->fork.count, sizeof(*op->forked));
     if (work_submit(request_workers(req), &op->work, fork_run, fork_done, err) < 0)

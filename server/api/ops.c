@@ -39,12 +39,12 @@ static void add_sandboxes(struct api *api, struct buf *out)
                "sandpit_sandbox_creates_total{result=\"ok\"} %llu\n"
                "sandpit_sandbox_creates_total{result=\"failed\"} %llu\n",
                (unsigned long long)stats.created, (unsigned long long)stats.create_failed);
-    buf_printf(out,
-               "# HELP sandpit_sandbox_ends_total Sandboxes ended since this process started.\n"
-               "# TYPE sandpit_sandbox_ends_total counter\n"
-               "sandpit_sandbox_ends_total{reason=\"killed\"} %llu\n"
-               "sandpit_sandbox_ends_total{reason=\"timeout\"} %llu\n",
-               (unsigned long long)stats.killed, (unsigned long long)stats.timed_out);
+    buf_add_str(out,
+                "# HELP sandpit_sandbox_ends_total Sandboxes ended since this process started.\n"
+                "# TYPE sandpit_sandbox_ends_total counter\n");
+    for (int why = SANDBOX_END_NONE + 1; why < SANDBOX_END_COUNT; why++)
+        buf_printf(out, "sandpit_sandbox_ends_total{reason=\"%s\"} %llu\n",
+                   sandbox_end_name((enum sandbox_end)why), (unsigned long long)stats.ended[why]);
 }
 
 static void add_build(const struct api *api, struct buf *out)

@@ -37,7 +37,8 @@ struct lifecycle {
     size_t works;                    /* expiries in the worker pool */
     pthread_mutex_t volumes_lock;    /* volumes.c */
     _Atomic uint64_t secret_changes; /* counted after the store has them */
-    _Atomic uint64_t created, create_failed, killed, timed_out;
+    _Atomic uint64_t created, create_failed;
+    _Atomic uint64_t ended[SANDBOX_END_COUNT]; /* by reason */
     struct histogram create_time, resume_time; /* of those that worked */
 };
 

@@ -31,10 +31,7 @@ static int act_end(struct lifecycle *lifecycle, struct entry *entry, struct err 
 static void count_end(struct lifecycle *lifecycle, const struct sandbox *sandbox,
                       enum sandbox_end why)
 {
-    if (why == SANDBOX_END_TIMEOUT)
-        atomic_fetch_add(&lifecycle->timed_out, 1);
-    else if (why == SANDBOX_END_KILLED)
-        atomic_fetch_add(&lifecycle->killed, 1);
+    atomic_fetch_add(&lifecycle->ended[why], 1);
     log_info("sandbox ended", "sandbox_id", sandbox->id, "reason", sandbox_end_name(why),
              "lived_ms", log_num(time_unix_ms() - sandbox->created_unix_ms));
 }
@@ -52,7 +49,9 @@ int entry_end(struct lifecycle *lifecycle, struct entry *entry, enum sandbox_end
     if (why != SANDBOX_END_FAILED) /* nobody was told that it began */
         entry_tell(lifecycle, entry, LIFECYCLE_KILLED, why);
     /* It is gone. A row that stays says KILLING, and the next start removes it. */
-    if (store_sandbox_delete(lifecycle->config.store, entry->sandbox.id, &gone) < 0)
+    if ((why == SANDBOX_END_LOST &&
+         store_claim_lost(lifecycle->config.store, entry->sandbox.id, &gone) < 0) ||
+        store_sandbox_delete(lifecycle->config.store, entry->sandbox.id, &gone) < 0)
         log_err(LOG_ERROR, "row of an ended sandbox stays", entry->sandbox.id, &gone);
     count_end(lifecycle, &entry->sandbox, why);
     registry_remove(&lifecycle->registry, entry);

@@ -202,8 +202,8 @@ void lifecycle_stats_get(struct lifecycle *lifecycle, struct lifecycle_stats *ou
     registry_count(&lifecycle->registry, &out->running, &out->paused, &out->starting);
     out->created = atomic_load(&lifecycle->created);
     out->create_failed = atomic_load(&lifecycle->create_failed);
-    out->killed = atomic_load(&lifecycle->killed);
-    out->timed_out = atomic_load(&lifecycle->timed_out);
+    for (size_t why = 0; why < SANDBOX_END_COUNT; why++)
+        out->ended[why] = atomic_load(&lifecycle->ended[why]);
 }
 
 static void write_time(const struct histogram *histogram, const char *name, const char *help,

@@ -312,7 +312,8 @@ void lifecycle_accept(struct lifecycle *lifecycle, bool accept);
 
 struct lifecycle_stats {
     size_t running, paused, starting;
-    uint64_t created, create_failed, killed, timed_out;
+    uint64_t created, create_failed;
+    uint64_t ended[SANDBOX_END_COUNT]; /* by reason */
 };
 /* How long creates and resumes take, as lines for Prometheus. Any thread. */
 void lifecycle_metrics(struct lifecycle *lifecycle, struct buf *out);

@@ -53,6 +53,7 @@ static void drop_lost(struct lifecycle *lifecycle, struct entry *entry)
 
     log_warn("sandbox ended", "sandbox_id", entry->sandbox.id, "reason",
              sandbox_end_name(SANDBOX_END_LOST));
+    atomic_fetch_add(&lifecycle->ended[SANDBOX_END_LOST], 1);
     entry_tell(lifecycle, entry, LIFECYCLE_KILLED, SANDBOX_END_LOST);
     if (store_claim_lost(lifecycle->config.store, entry->sandbox.id, &err) < 0 ||
         store_sandbox_delete(lifecycle->config.store, entry->sandbox.id, &err) < 0)

@@ -26,7 +26,7 @@ static const char *const ends[] = {
     [SANDBOX_END_TIMEOUT] = "timeout", [SANDBOX_END_EXITED] = "exited",
     [SANDBOX_END_LOST] = "lost",       [SANDBOX_END_FAILED] = "failed",
 };
-_Static_assert(array_size(ends) == SANDBOX_END_FAILED + 1, "one name per reason");
+_Static_assert(array_size(ends) == SANDBOX_END_COUNT, "one name per reason");
 
 void sandbox_copy(struct sandbox *out, const struct sandbox *from)
 {

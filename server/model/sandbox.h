@@ -40,6 +40,7 @@ enum sandbox_end { /* why a sandbox ended; for logs and events */
                    SANDBOX_END_EXITED,  /* its init ended by itself */
                    SANDBOX_END_LOST,    /* not there any more when the server looked */
                    SANDBOX_END_FAILED,  /* could not be created */
+                   SANDBOX_END_COUNT
 };
 
 #define ENVD_VERSION_SIZE 32 /* "0.6.13", with the NUL */

@@ -21,7 +21,7 @@ static void a_sandbox_ends_at_its_timeout(void **state)
     wait_for(test_engine_count(&h->test) == 1);
     assert_true(time_mono_ms() - begun >= 1000);
     wait_for(stored_rows(h) == 1);
-    wait_for((lifecycle_stats_get(h->lifecycle, &stats), stats.timed_out == 1));
+    wait_for((lifecycle_stats_get(h->lifecycle, &stats), stats.ended[SANDBOX_END_TIMEOUT] == 1));
     assert_int_equal(stats.running, 1);
     assert_int_equal(look(h, "team", longer, NULL), ERR_NONE);
 }
