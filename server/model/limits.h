@@ -17,7 +17,7 @@
 
 #define SANDBOX_CPU_DEFAULT 2 /* cores */
 #define SANDBOX_MEMORY_DEFAULT_MB 1024
-#define SANDBOX_DISK_DEFAULT_MB 10240 /* reported; see docs/limits.md */
+#define SANDBOX_DISK_DEFAULT_MB 10240 /* held by the storage; docs/limits.md */
 #define SANDBOX_PIDS_MAX 4096         /* processes and threads in one sandbox */
 
 #define METADATA_ENTRIES_MAX 128

@@ -231,16 +231,21 @@ int storage_open(const struct local_config *config, struct storage *out, struct 
     struct stat st;
 
     storage.host = open(config->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (storage.host < 0 || fstatvfs(storage.host, &fs) < 0)
-        return err_sys(err, errno, "cannot open %s", config->state_dir);
+    if (storage.host < 0 || fstatvfs(storage.host, &fs) < 0) {
+        err_sys(err, errno, "cannot open %s", config->state_dir);
+        fd_close(&storage.host);
+        return -1;
+    }
     storage.host_reserve_bytes =
         storage_reserve((uint64_t)fs.f_blocks * fs.f_frsize, config->storage_reserve_mb);
     plan(config, storage.host, &plan_);
-    if (config->storage_plain && plan_.kind == STORAGE_IMAGE)
+    if (config->storage_plain && plan_.kind == STORAGE_IMAGE) {
+        fd_close(&storage.host);
         return err_set(err, ERR_INVALID,
                        "--storage-plain, but sandboxes are in %s/" STORAGE_IMAGE_NAME
                        ": leave it out, or remove that file with all that is in it",
                        config->state_dir);
+    }
     if (plan_.why_plain[0] != '\0')
         warn_plain(plan_.why_plain, plan_.remedy);
     bool fresh = plan_.kind == STORAGE_IMAGE &&
