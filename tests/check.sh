@@ -218,7 +218,7 @@ run conformance-release 600 env CC="${CC:-gcc}" tests/conformance/run.sh build/r
 
 unit_tests asan $(ls tests/unit)
 fuzz_replays asan
-integration asan spec_test restart_test escape_test envd_cost_test network_test storm_test # what they look at is the same in every build
+integration asan spec_test disk_test restart_test escape_test envd_cost_test network_test storm_test # what they look at is the same in every build
 run conformance-asan 600 env CC="${CC:-gcc}" tests/conformance/run.sh build/asan
 contract asan --short
 
@@ -227,6 +227,6 @@ if setarch -R true 2>/dev/null; then
     WRAP=(setarch -R)
 fi
 unit_tests tsan $TSAN_FOLDERS
-integration tsan spec_test schema_test restart_test pause_test escape_test network_test envd_cost_test storm_test once_test console_test # the console has one thread
+integration tsan spec_test disk_test storage_test schema_test restart_test pause_test escape_test network_test envd_cost_test storm_test once_test console_test # the console has one thread
 contract tsan --short
 report
