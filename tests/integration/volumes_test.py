@@ -133,6 +133,21 @@ class Volumes(unittest.TestCase):
         row = self.server.api("GET", "/sandboxes/" + one.id).json
         self.assertEqual(row["volumeMounts"], volume.mount())
 
+    def test_a_fork_and_a_boot_from_files_have_it(self):
+        volume = self.volume()
+        sandbox = self.sandbox(volume.mount())
+        sandbox.sh("echo hi > /mnt/v/a")
+        reply = self.server.api("POST", f"/sandboxes/{sandbox.id}/fork", {"timeout": 60})
+        fork = lib.Sandbox(self.server, reply.json[0]["sandbox"])
+        self.addCleanup(lambda: self.server.api("DELETE", "/sandboxes/" + fork.id))
+        self.assertEqual(fork.sh("cat /mnt/v/a; echo fork >> /mnt/v/a").text, "hi\n")
+        path = f"/sandboxes/{sandbox.id}"
+        self.assertEqual(self.server.api("POST", path + "/pause", {"memory": False}).status, 204)
+        self.assertEqual(self.server.api("DELETE", "/sandboxes/" + fork.id).status, 204)
+        self.assertEqual(self.server.api("DELETE", "/volumes/" + volume.id).status, 409)
+        self.assertEqual(self.server.api("POST", path + "/connect", {"timeout": 60}).status, 201)
+        self.assertEqual(sandbox.sh("cat /mnt/v/a").text, "hi\nfork\n")
+
     def test_one_in_use_is_not_deleted(self):
         volume = self.volume()
         sandbox = self.sandbox(volume.mount())
