@@ -32,6 +32,7 @@ struct harness {
     struct lifecycle *lifecycle;
     struct quota quota; /* of every namespace; with `limited`, from the next start on */
     bool limited;
+    uint32_t volume_count_max; /* from the next start on */
     struct auth *auth; /* NULL unless `limited` */
     struct test_engine test;
     atomic_int ended; /* on_end calls */
@@ -70,6 +71,7 @@ static void harness_start(struct harness *h)
     assert_int_equal(store_open(h->dir, &h->store, &err), 0);
     h->pool = work_pool_new("test", 8, 256);
     config.store = h->store;
+    config.volume_count_max = h->volume_count_max;
     config.workers = h->pool;
     if (h->limited) {
         assert_int_equal(auth_new(h->store, &h->auth, &err), 0);
