@@ -17,7 +17,7 @@ ROOT=$PWD
 LOGS=$ROOT/build/check
 FACTOR=${SANDPIT_TIME_FACTOR:-1}
 JOBS=$(nproc)
-TSAN_FOLDERS="loop auth store lifecycle proxy http api local server"
+TSAN_FOLDERS="loop auth store lifecycle observe proxy http api local server"
 passed=0 failed=0 skipped=0
 failures=() skips=()
 job=
