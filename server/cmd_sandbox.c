@@ -10,7 +10,7 @@
 #include "server/state.h"
 
 static const char usage[] = "usage: sandpit sandbox list [--json] [--state-dir DIR]\n"
-                            "       sandpit sandbox kill ID...\n"
+                            "       sandpit sandbox kill ID... [--json]\n"
                             "       sandpit sandbox exec ID [--user U] [--cwd DIR] [--env "
                             "NAME=VALUE]... [--tty] -- COMMAND "
                             "[ARG]...\n"

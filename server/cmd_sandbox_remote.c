@@ -67,30 +67,41 @@ int sandbox_list_remote(bool json)
     return json ? cmd_print_json(json_incref(rows)) : print_rows(rows);
 }
 
-static int kill_one(const struct client *client, const char *id)
+/* ROWS (--json): a row is added, nothing is printed. */
+static int kill_one(const struct client *client, const char *id, json_t *rows)
 {
     _cleanup_free_ char *path = mem_asprintf("/sandboxes/%s", id);
     struct err err = {0};
+    bool killed = client_api(client, "DELETE", path, NULL, NULL, &err) == 0;
 
-    if (client_api(client, "DELETE", path, NULL, NULL, &err) == 0) {
-        printf("%s\n", id);
-        return 0;
-    }
-    if (err.code == ERR_NOT_FOUND)
+    if (!killed && err.code == ERR_NOT_FOUND)
         err_set(&err, ERR_NOT_FOUND, "no sandbox %s", id);
-    cmd_fail(&err);
-    return EXIT_FAILED;
+    if (rows != NULL) {
+        json_t *row = json_object();
+        json_put_str(row, "id", id);
+        json_put_bool(row, "killed", killed);
+        json_put_str(row, "error", killed ? NULL : err.msg);
+        json_array_append_new(rows, row);
+    } else if (killed) {
+        printf("%s\n", id);
+    } else {
+        cmd_fail(&err);
+    }
+    return killed ? 0 : EXIT_FAILED;
 }
 
 int sandbox_kill(int argc, char **argv)
 {
     _cleanup_client_ struct client client = {0};
     const char *ids[IDS_MAX];
+    bool json = false;
+    const struct option_def defs[] = {{"json", NULL, &json}};
     struct err err = {0};
+    json_t *rows = NULL;
     size_t count = 0;
     int rc = 0;
 
-    if (options_parse(argc, argv, NULL, 0, ids, IDS_MAX, &count, &err) < 0)
+    if (options_parse(argc, argv, defs, array_size(defs), ids, IDS_MAX, &count, &err) < 0)
         return sandbox_usage(&err);
     if (count == 0) {
         err_set(&err, ERR_INVALID, "which sandbox?");
@@ -102,9 +113,12 @@ int sandbox_kill(int argc, char **argv)
     }
     if (client_init(&client, &err) < 0)
         return cmd_fail(&err);
+    rows = json ? json_array() : NULL;
     for (size_t i = 0; i < count; i++) {
-        if (kill_one(&client, ids[i]) != 0)
+        if (kill_one(&client, ids[i], rows) != 0)
             rc = EXIT_FAILED;
     }
+    if (json)
+        return cmd_print_json(rows) != 0 ? EXIT_FAILED : rc;
     return cmd_flush() != 0 ? EXIT_FAILED : rc;
 }

@@ -85,6 +85,15 @@ class Console(unittest.TestCase):
         left = {row["sandboxID"] for row in json.loads(self.run_it("list", "--json").stdout)}
         self.assertEqual(left, {self.box.id})
 
+    def test_kill_in_json(self):
+        made = self.server.create()
+        out = self.run_it("kill", "--json", made.id, "i" + "z" * 20)
+        self.assertEqual(out.returncode, 1)
+        gone, missing = json.loads(out.stdout)
+        self.assertEqual(gone, {"id": made.id, "killed": True, "error": None})
+        self.assertIs(missing["killed"], False)
+        self.assertIn("no sandbox", missing["error"])
+
     def test_list_has_all_pages(self):
         made = [self.server.create() for _ in range(4)]
         rows = json.loads(self.run_it("list", "--json").stdout)
