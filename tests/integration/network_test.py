@@ -426,6 +426,21 @@ class Survival(Case):
         self.assertEqual(put(sandbox, denyOut=[WEB]).status, 204)
         self.reaches(sandbox, [OTHER], [WEB, PRIVATE])
 
+    def test_rules_hold_in_a_fork_and_after_a_boot(self):
+        sandbox = self.create(network={"allowOut": [WEB], "denyOut": [ALL]})
+        path = f"/sandboxes/{sandbox.id}"
+        reply = server.api("POST", f"{path}/fork", {"count": 1, "timeout": 300})
+        self.assertEqual(reply.status, 201)
+        forked = lib.Sandbox(server, reply.json[0]["sandbox"])
+        self.addCleanup(forked.kill)
+        self.reaches(forked, [WEB], [OTHER, PRIVATE])
+        self.assertEqual(server.api("POST", f"{path}/pause", {"memory": False}).status, 204)
+        server.kill9()
+        server.start()
+        self.assertNotIn("network rules cannot be renewed", server.log_tail(1000))
+        self.assertEqual(server.api("POST", f"/v2{path}/connect", {"timeout": 300}).status, 201)
+        self.reaches(sandbox, [WEB], [OTHER, PRIVATE])
+
     def test_an_operator_may_keep_private_networks_closed(self):
         sandbox = self.create(network={"allowOut": [WEB, PRIVATE], "denyOut": [ALL]})
         self.reaches(sandbox, [WEB, PRIVATE])
