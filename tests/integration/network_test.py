@@ -561,4 +561,4 @@ class Ingress(Case):
 
 if __name__ == "__main__":
     netlab.enter()
-    unittest.main(verbosity=2)
+    lib.main()
