@@ -357,7 +357,10 @@ static void close_source(struct logs *logs, struct source *source)
     }
     drop_resting(logs, source);
     source->resting = false;
-    fd_close(&source->fd); /* leaves the epoll by that */
+    /* Closed alone it would stay in the epoll for as long as anybody has the same pipe end open. */
+    if (source->fd >= 0)
+        epoll_ctl(logs->epoll, EPOLL_CTL_DEL, source->fd, NULL);
+    fd_close(&source->fd);
 }
 
 static void open_source(struct logs *logs, struct source *source)
