@@ -227,6 +227,6 @@ if setarch -R true 2>/dev/null; then
     WRAP=(setarch -R)
 fi
 unit_tests tsan $TSAN_FOLDERS
-integration tsan spec_test disk_test storage_test schema_test restart_test pause_test escape_test network_test envd_cost_test storm_test once_test console_test # the console has one thread
+integration tsan spec_test disk_test storage_test schema_test restart_test pause_test escape_test network_test envd_cost_test storm_test once_test console_test gateway_test gateway_sandbox_test # console and gateway have one thread
 contract tsan --short
 report
