@@ -82,7 +82,7 @@ def reboot(server):
     server.kill9()
     end = time.monotonic() + 20
     while True:
-        pids = server_processes(server)
+        pids = server_processes(server) + router_processes(server)
         if not pids:
             break
         if time.monotonic() > end:
@@ -110,6 +110,17 @@ def groups(server):
 def trees(server):
     """The names of SERVER's control groups' trees: sandpit-<hash>."""
     return {part for group in groups(server) for part in group.split("/") if part.startswith("sandpit-")}
+
+
+def router_processes(server):
+    """What holds the network that sandboxes go out by, and what runs with it; in no group of theirs."""
+    mark = f"--run-dir\0{server.run}\0".encode()
+    found = []
+    for path in glob.glob("/proc/[0-9]*/cmdline"):
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            if mark in file.read():
+                found.append(int(path.split("/")[2]))
+    return found
 
 
 def server_processes(server):
