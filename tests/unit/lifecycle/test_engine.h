@@ -29,6 +29,7 @@ enum call {
     CALL_SNAPSHOT,
     CALL_SNAPSHOT_DELETE,
     CALL_SNAPSHOT_LIST,
+    CALL_NETWORK,
     CALL_COUNT
 };
 
@@ -57,6 +58,7 @@ struct test_engine {
     char active[WORLD_MAX][SANDBOX_ID_SIZE];
     char last_config[4096]; /* envd_config of the last create */
     bool last_internet;
+    char last_network[1024];             /* rules of the last create or set_network; "" for none */
     char last_snapshot[SANDBOX_ID_SIZE]; /* what the last create began with; "" for none */
 };
 
@@ -140,6 +142,8 @@ static inline int test_engine_create(struct engine *engine, const struct engine_
                  spec->snapshot != NULL ? spec->snapshot : "");
         snprintf(test->last_config, sizeof(test->last_config), "%s", spec->envd_config);
         test->last_internet = spec->internet;
+        snprintf(test->last_network, sizeof(test->last_network), "%s",
+                 spec->network != NULL ? spec->network : "");
         out->engine_data = mem_asprintf("data of %s", spec->id);
     }
     test_engine_leave(test, spec->id);
@@ -200,6 +204,21 @@ static inline int test_engine_set_frozen(struct engine *engine, const char *id, 
         rc = err_set(err, ERR_NOT_FOUND, "not in the test engine's world");
     if (rc == 0)
         test->world[at].frozen = frozen;
+    test_engine_leave(test, id);
+    return rc;
+}
+
+static inline int test_engine_network(struct engine *engine, const char *id, bool internet,
+                                      const char *network, struct err *err)
+{
+    struct test_engine *test = test_engine_of(engine);
+    int rc = test_engine_enter(test, CALL_NETWORK, id, err);
+
+    if (rc == 0) {
+        test->last_internet = internet;
+        snprintf(test->last_network, sizeof(test->last_network), "%s",
+                 network != NULL ? network : "");
+    }
     test_engine_leave(test, id);
     return rc;
 }
@@ -329,6 +348,7 @@ static const struct engine_ops test_engine_ops = {
     .adopt = test_engine_adopt,
     .list = test_engine_list,
     .dial = test_engine_dial,
+    .set_network = test_engine_network,
     .freeze = test_engine_freeze,
     .thaw = test_engine_thaw,
     .stop = test_engine_stop,
