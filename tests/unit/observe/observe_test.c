@@ -112,47 +112,6 @@ static void make(struct world *w, size_t at)
     observe_event(w->observe, LIFECYCLE_RESUMED, &made, SANDBOX_END_NONE);
 }
 
-static int set_up(void **state)
-{
-    struct world *w = mem_zalloc(sizeof(*w));
-
-    the = w;
-    pthread_mutex_init(&w->lock, NULL);
-    snprintf(w->dir, sizeof(w->dir), "/tmp/observe_test.XXXXXX");
-    if (mkdtemp(w->dir) == NULL)
-        return -1;
-    test_engine_init(&w->test);
-    w->ops = *w->test.engine.ops;
-    w->ops.open_log = open_log;
-    w->ops.sample = sample;
-    w->test.engine.ops = &w->ops;
-    start(w);
-    for (size_t i = 0; i < BOXES; i++)
-        make(w, i);
-    *state = w;
-    return 0;
-}
-
-static int remove_path(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-    (void)st, (void)flag, (void)ftw;
-    return remove(path);
-}
-
-static int tear_down(void **state)
-{
-    struct world *w = *state;
-
-    stop(w);
-    for (size_t i = 0; i < BOXES; i++) {
-        fd_close(&w->pipes[i][0]);
-        fd_close(&w->pipes[i][1]);
-    }
-    nftw(w->dir, remove_path, 8, FTW_DEPTH | FTW_PHYS);
-    free(w);
-    return 0;
-}
-
 /* How many lines of box AT have WORDS in their message; *LAST is the newest of all. */
 static size_t count_lines(struct world *w, size_t at, const char *words, int64_t *last)
 {
@@ -188,6 +147,51 @@ static void wait_lines(struct world *w, size_t at, const char *words, size_t cou
             fail_msg("%zu lines of '%s', not %zu", count_lines(w, at, words, NULL), words, count);
         usleep(5000);
     }
+}
+
+static int set_up(void **state)
+{
+    struct world *w = mem_zalloc(sizeof(*w));
+
+    the = w;
+    pthread_mutex_init(&w->lock, NULL);
+    snprintf(w->dir, sizeof(w->dir), "/tmp/observe_test.XXXXXX");
+    if (mkdtemp(w->dir) == NULL)
+        return -1;
+    test_engine_init(&w->test);
+    w->ops = *w->test.engine.ops;
+    w->ops.open_log = open_log;
+    w->ops.sample = sample;
+    w->test.engine.ops = &w->ops;
+    start(w);
+    for (size_t i = 0; i < BOXES; i++)
+        make(w, i);
+    for (size_t i = 0; i < BOXES; i++) { /* the reader has them */
+        say(w, i, "{\"msg\":\"ready\"}\n");
+        wait_lines(w, i, "ready", 1);
+    }
+    *state = w;
+    return 0;
+}
+
+static int remove_path(const char *path, const struct stat *st, int flag, struct FTW *ftw)
+{
+    (void)st, (void)flag, (void)ftw;
+    return remove(path);
+}
+
+static int tear_down(void **state)
+{
+    struct world *w = *state;
+
+    stop(w);
+    for (size_t i = 0; i < BOXES; i++) {
+        fd_close(&w->pipes[i][0]);
+        fd_close(&w->pipes[i][1]);
+    }
+    nftw(w->dir, remove_path, 8, FTW_DEPTH | FTW_PHYS);
+    free(w);
+    return 0;
 }
 
 static void lines_come_whole_whatever_way_they_are_cut(void **state)
