@@ -63,7 +63,7 @@ static int compare_fds(const void *a, const void *b)
  */
 static void close_others(const struct first_plan *plan)
 {
-    int keep[CGROUP_HIERARCHIES + CGROUP_GRANTS_MAX + 11], count = 0, from = 3;
+    int keep[CGROUP_HIERARCHIES + CGROUP_GRANTS_MAX + 12], count = 0, from = 3;
 
     for (size_t i = 0; i < CGROUP_HIERARCHIES; i++)
         keep[count++] = plan->cgroup.fds[i];
@@ -75,6 +75,7 @@ static void close_others(const struct first_plan *plan)
     keep[count++] = plan->ctx->storage.snapshots;
     keep[count++] = plan->ctx->records_dir;
     keep[count++] = plan->userns;
+    keep[count++] = plan->mounts;
     keep[count++] = plan->listener;
     keep[count++] = plan->envd;
     keep[count++] = plan->control;
@@ -138,10 +139,8 @@ static int build(struct first_plan *plan, struct err *err)
 
     if (sethostname(BASE_HOSTNAME, strlen(BASE_HOSTNAME)) < 0)
         return err_sys(err, errno, "cannot set the sandbox's host name");
-    if (rootfs_build(&rootfs, err) < 0)
-        return -1;
-    grant_gauge(plan, plan->folder);
-    return wait_gate(plan->gate, err);
+    grant_gauge(plan, plan->folder); /* while the host's /sys is there */
+    return rootfs_build(&rootfs, err) < 0 ? -1 : wait_gate(plan->gate, err);
 }
 
 /* The next order. Ends the process when the launcher has gone. */
@@ -163,6 +162,8 @@ static int change_tree(struct first_plan *plan, const struct first_order *order,
     char folder[SANDBOX_ID_SIZE + sizeof(SPARE_COPY_SUFFIX)];
 
     snprintf(folder, sizeof(folder), "%s", order->id);
+    if (rootfs_leave(plan->mounts, err) < 0)
+        return -1;
     if (!order->kept) {
         snprintf(folder, sizeof(folder), "%s" SPARE_COPY_SUFFIX, plan->folder);
         if (storage_tree_copy(storage, storage->snapshots, order->snapshot_id, storage->sandboxes,
@@ -171,12 +172,12 @@ static int change_tree(struct first_plan *plan, const struct first_order *order,
     }
     _cleanup_free_ char *path = mem_asprintf("%s/%s", ctx->sandboxes_path, folder);
     struct rootfs_plan rootfs = rootfs_of(plan, path);
-    if (layers_renew(path, err) < 0 || rootfs_change(&rootfs, err) < 0)
-        return -1;
-    if (storage_tree_limit(storage, storage->sandboxes, folder, DISK_BYTES(order->disk_mb), err) <
-        0)
+    if (layers_renew(path, err) < 0 || storage_tree_limit(storage, storage->sandboxes, folder,
+                                                          DISK_BYTES(order->disk_mb), err) < 0)
         return -1;
     grant_gauge(plan, folder);
+    if (rootfs_build(&rootfs, err) < 0)
+        return -1;
     /* Its folder is what is to be named; the spare's own tree goes when its mounts have gone. */
     str_copy(plan->aside, sizeof(plan->aside), plan->folder, strlen(plan->folder));
     str_copy(plan->folder, sizeof(plan->folder), folder, strlen(folder));
@@ -196,8 +197,6 @@ static int take_tree(struct first_plan *plan, const struct first_order *order, s
                                   DISK_BYTES(order->disk_mb), err) < 0) {
         return -1;
     }
-    if (rootfs_pivot(err) < 0)
-        return -1;
     /* What lies there is memory: filled up, it must leave some. */
     if (rootfs_shm_size(cgroup_guest_bytes(&order->limits) / SHM_PART, err) < 0)
         return -1;

@@ -44,6 +44,7 @@ struct first_plan {
     struct cgroup cgroup;
     struct cgroup_grants grants;
     int userns;
+    int mounts; /* the launcher's mount namespace */
     int listener;
     int envd;
     int control; /* the first process's end */

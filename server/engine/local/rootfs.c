@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <stdio.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -165,11 +166,23 @@ static int own_folders(uint32_t root_id, struct err *err)
     return 0;
 }
 
+/* Make the working folder the root, and let go of the host's mounts. */
+static int pivot(struct err *err)
+{
+    if (syscall(SYS_pivot_root, ".", ".") < 0)
+        return err_sys(err, errno, "cannot change the root");
+    /* The old root is stacked on the new one now: "." names it. */
+    if (umount2(".", MNT_DETACH) < 0)
+        return err_sys(err, errno, "cannot let go of the host's mounts");
+    if (chdir("/") < 0)
+        return err_sys(err, errno, "cannot enter the new root");
+    return 0;
+}
+
 int rootfs_build(const struct rootfs_plan *plan, struct err *err)
 {
     umask(0022);
-    /* Not private: what the host unmounts is not to be held by a spare that waits. */
-    if (layers_attach("none", "/", NULL, MS_REC | MS_SLAVE, NULL, err) < 0 ||
+    if (layers_attach("none", "/", NULL, MS_REC | MS_PRIVATE, NULL, err) < 0 ||
         layers_attach("tmpfs", plan->stage, "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=755", err) < 0)
         return -1;
     if (chdir(plan->stage) < 0)
@@ -180,33 +193,14 @@ int rootfs_build(const struct rootfs_plan *plan, struct err *err)
         return err_sys(err, errno, "cannot enter the new root");
     if (mount_dev(plan->root_id, err) < 0 || mount_proc(err) < 0 || mount_sys(err) < 0)
         return -1;
-    return plan->idmap ? 0 : own_folders(plan->root_id, err);
-}
-
-int rootfs_change(const struct rootfs_plan *plan, struct err *err)
-{
-    static const char *const moved[][2] = {
-        {"new/dev", "other/dev"}, {"new/proc", "other/proc"}, {"new/sys", "other/sys"}};
-
-    if (chdir("..") < 0)
-        return err_sys(err, errno, "cannot leave the new root");
-    if (layers_mount(plan, "other-upper", "other", err) < 0)
+    if (!plan->idmap && own_folders(plan->root_id, err) < 0)
         return -1;
-    for (size_t i = 0; i < array_size(moved); i++) {
-        if (layers_attach(moved[i][0], moved[i][1], NULL, MS_MOVE, NULL, err) < 0)
-            return -1;
-    }
-    return chdir("other") < 0 ? err_sys(err, errno, "cannot enter the new root") : 0;
+    return pivot(err);
 }
 
-int rootfs_pivot(struct err *err)
+int rootfs_leave(int mounts, struct err *err)
 {
-    if (syscall(SYS_pivot_root, ".", ".") < 0)
-        return err_sys(err, errno, "cannot change the root");
-    /* The old root is stacked on the new one now: "." names it. */
-    if (umount2(".", MNT_DETACH) < 0)
-        return err_sys(err, errno, "cannot let go of the host's mounts");
-    if (chdir("/") < 0)
-        return err_sys(err, errno, "cannot enter the new root");
+    if (setns(mounts, CLONE_NEWNS) < 0 || unshare(CLONE_NEWNS) < 0)
+        return err_sys(err, errno, "cannot go back to the host's mounts");
     return 0;
 }

@@ -23,15 +23,12 @@ struct rootfs_plan {
 };
 
 /*
- * Mount everything in PLAN's stage; the working folder is the future root then. The host's mounts
- * are still there, so that another tree can take the place of PLAN's.
+ * Mount everything and make it the root of this mount namespace, with nothing of the host's
+ * mounts left in it. The working folder is `/` then.
  */
 int rootfs_build(const struct rootfs_plan *plan, struct err *err);
-/* Instead of what was built: the overlays of PLAN's folder. */
-int rootfs_change(const struct rootfs_plan *plan, struct err *err);
-/* Make the working folder the root of this mount namespace, with nothing of the host's mounts left
- * in it. The working folder is `/` then. */
-int rootfs_pivot(struct err *err);
+/* To build it again, with another folder: into a new copy of the mount namespace MOUNTS. */
+int rootfs_leave(int mounts, struct err *err);
 
 /* Later, still with host root's rights: how much memory files in /dev/shm may take. */
 int rootfs_shm_size(uint64_t bytes, struct err *err);

@@ -44,6 +44,7 @@ static void build_clear(struct build *build)
     cgroup_close(&build->plan.cgroup);
     cgroup_grants_clear(&build->plan.grants);
     fd_close(&build->plan.userns);
+    fd_close(&build->plan.mounts);
     fd_close(&build->plan.listener);
     fd_close(&build->plan.envd);
     fd_close(&build->plan.control);
@@ -139,6 +140,9 @@ static int run_build(const struct context *ctx, struct build *build, struct err 
     build->plan.envd = open(ctx->config->envd_path, O_RDONLY | O_CLOEXEC);
     if (build->plan.envd < 0)
         return err_sys(err, errno, "cannot open envd at %s", ctx->config->envd_path);
+    build->plan.mounts = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+    if (build->plan.mounts < 0)
+        return err_sys(err, errno, "cannot open the mount namespace");
     if (make_folder(ctx, build, err) < 0 || make_channels(build, err) < 0)
         return -1;
     if (cgroup_create(ctx->cgroups, group, &build->plan.cgroup, err) < 0 ||
@@ -160,6 +164,7 @@ int spawn_spare(const struct context *ctx, uint32_t slot, struct spare *out, str
                  .slot = slot,
                  .cgroup = CGROUP_NONE,
                  .userns = -1,
+                 .mounts = -1,
                  .listener = -1,
                  .envd = -1,
                  .control = -1,
