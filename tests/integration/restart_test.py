@@ -39,8 +39,12 @@ def start_ticking(sandbox):
 
 
 def last_tick(sandbox):
-    text = sandbox.sh("cat /tmp/tick").text.strip()
-    return float(text) if text else 0.0
+    for _ in range(20):  # the file is empty for the moment between its opening and `date`
+        text = sandbox.sh("cat /tmp/tick").text.strip()
+        if text:
+            return float(text)
+        time.sleep(0.05)
+    return 0.0
 
 
 def look_at(marks):
