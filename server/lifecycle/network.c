@@ -15,6 +15,7 @@
 #include "server/base/mem.h"
 #include "server/base/str.h"
 #include "server/lifecycle/internal.h"
+#include "server/lifecycle/resolve.h"
 #include "server/model/network.h"
 
 #define ALL_TRAFFIC "0.0.0.0/0"
@@ -232,29 +233,6 @@ static bool internal(const struct sockaddr *address)
            net_policy_address(&none, ntohl(in->sin_addr.s_addr)) != NET_OPEN;
 }
 
-/* Where HOST leads, within RESOLVE_WAIT_S; NULL: not known. To freeaddrinfo. */
-static struct addrinfo *resolve(const char *host)
-{
-    const struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM};
-    const struct timespec wait = {.tv_sec = RESOLVE_WAIT_S};
-    struct gaicb *request = mem_zalloc(sizeof(*request));
-    const struct gaicb *list[] = {request};
-    struct addrinfo *found = NULL;
-
-    request->ar_name = mem_strdup(host);
-    request->ar_request = &hints;
-    if (getaddrinfo_a(GAI_NOWAIT, &request, 1, NULL) == 0) {
-        gai_suspend(list, 1, &wait);
-        if (gai_error(request) == EAI_INPROGRESS && gai_cancel(request) != EAI_CANCELED)
-            return NULL; /* still in use: the resolver's own time-outs end it, and leak this */
-        if (gai_error(request) == 0)
-            found = request->ar_result;
-    }
-    free((char *)(uintptr_t)request->ar_name);
-    free(request);
-    return found;
-}
-
 static int refuse_private(const json_t *egress, const char *key, const char *what, struct err *err)
 {
     const json_t *list = json_object_get(egress, key);
@@ -283,7 +261,7 @@ int network_check(const struct lifecycle *lifecycle, const json_t *egress, struc
     if (colon == NULL)
         return 0;
     host = mem_strndup(address, (size_t)(colon - address));
-    list = resolve(host);
+    list = resolve_name(host, RESOLVE_WAIT_S);
     for (const struct addrinfo *at = list; at != NULL; at = at->ai_next)
         bad |= internal(at->ai_addr);
     if (list != NULL)
