@@ -1,6 +1,5 @@
 #include <string.h>
 
-#include "server/base/log.h"
 #include "server/base/mem.h"
 #include "server/store/store_private.h"
 
@@ -97,8 +96,9 @@ int store_key_used(struct store *store, const char *id, int64_t used_unix_ms, st
 }
 
 /* False for a row that this version cannot hold; such a key opens nothing. */
-static bool read_row(sqlite3_stmt *stmt, struct key *key)
+static bool read_row(sqlite3_stmt *stmt, void *row)
 {
+    struct key *key = row;
     if (!store_column_copy(stmt, 0, key->id, sizeof(key->id)) ||
         !store_column_copy(stmt, 1, key->namespace_, sizeof(key->namespace_)) ||
         !store_column_copy(stmt, 2, key->client, sizeof(key->client)) ||
@@ -119,34 +119,14 @@ static bool read_row(sqlite3_stmt *stmt, struct key *key)
     return true;
 }
 
+static const struct row_kind key_rows = {
+    .name = "list of keys", .size = sizeof(struct key), .read = read_row};
+
 int store_key_list(struct store *store, struct key **out, size_t *count, struct err *err)
 {
     sqlite3_stmt *stmt = store_begin(store, STMT_KEY_LIST, SYNC_NORMAL, err);
-    _cleanup_free_ struct key *list = NULL;
-    size_t used = 0, cap = 0;
-    int rc;
 
     if (stmt == NULL)
         return -1;
-    while ((rc = sqlite3_step(stmt)) == SQLITE_ROW) {
-        struct key row = {0};
-        if (!read_row(stmt, &row)) {
-            log_warn("a stored key cannot be read and opens nothing", "key_id",
-                     (const char *)sqlite3_column_text(stmt, 0));
-            continue;
-        }
-        if (used == cap) {
-            cap = cap > 0 ? 2 * cap : 16;
-            list = mem_realloc_array(list, cap, sizeof(*list));
-        }
-        list[used++] = row;
-    }
-    if (rc != SQLITE_DONE)
-        store_fail(store, rc, "list of keys", err);
-    store_end(store, stmt);
-    if (rc != SQLITE_DONE)
-        return -1;
-    *out = steal_ptr(&list);
-    *count = used;
-    return 0;
+    return store_rows(store, stmt, &key_rows, out, count, err);
 }

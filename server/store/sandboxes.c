@@ -1,6 +1,5 @@
 #include <string.h>
 
-#include "server/base/log.h"
 #include "server/base/mem.h"
 #include "server/store/store_private.h"
 
@@ -145,8 +144,9 @@ static bool column_u32(sqlite3_stmt *stmt, int at, uint32_t *out)
 }
 
 /* False for a row that this version cannot hold: written by another one, or by hand. */
-static bool read_row(sqlite3_stmt *stmt, struct sandbox *s)
+static bool read_row(sqlite3_stmt *stmt, void *row)
 {
+    struct sandbox *s = row;
     const char *state = (const char *)sqlite3_column_text(stmt, 5);
 
     if (!store_column_copy(stmt, 0, s->id, sizeof(s->id)) ||
@@ -174,37 +174,21 @@ static bool read_row(sqlite3_stmt *stmt, struct sandbox *s)
     return true;
 }
 
+static void clear_row(void *row)
+{
+    sandbox_clear(row);
+}
+
+static const struct row_kind sandbox_rows = {.name = "list of sandboxes",
+                                             .size = sizeof(struct sandbox),
+                                             .read = read_row,
+                                             .clear = clear_row};
+
 int store_sandbox_list(struct store *store, struct sandbox **out, size_t *count, struct err *err)
 {
     sqlite3_stmt *stmt = store_begin(store, STMT_SANDBOX_LIST, SYNC_NORMAL, err);
-    struct sandbox *list = NULL;
-    size_t used = 0, cap = 0;
-    int rc;
 
     if (stmt == NULL)
         return -1;
-    while ((rc = sqlite3_step(stmt)) == SQLITE_ROW) {
-        struct sandbox row = {0};
-        if (!read_row(stmt, &row)) {
-            log_warn("a stored sandbox cannot be read and is left alone", "sandbox_id",
-                     (const char *)sqlite3_column_text(stmt, 0));
-            continue;
-        }
-        if (used == cap) {
-            cap = cap > 0 ? 2 * cap : 16;
-            list = mem_realloc_array(list, cap, sizeof(*list));
-        }
-        list[used++] = row;
-    }
-    if (rc != SQLITE_DONE) {
-        store_fail(store, rc, "list of sandboxes", err);
-        for (size_t i = 0; i < used; i++)
-            sandbox_clear(&list[i]);
-        free(list);
-    } else {
-        *out = list;
-        *count = used;
-    }
-    store_end(store, stmt);
-    return rc == SQLITE_DONE ? 0 : -1;
+    return store_rows(store, stmt, &sandbox_rows, out, count, err);
 }

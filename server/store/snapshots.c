@@ -1,6 +1,5 @@
 #include <stdlib.h>
 
-#include "server/base/log.h"
 #include "server/base/mem.h"
 #include "server/store/store_private.h"
 
@@ -62,8 +61,9 @@ static bool column_u32(sqlite3_stmt *stmt, int at, uint32_t *out)
 }
 
 /* False for a row that this version cannot hold. */
-static bool read_row(sqlite3_stmt *stmt, struct snapshot *s)
+static bool read_row(sqlite3_stmt *stmt, void *row)
 {
+    struct snapshot *s = row;
     const struct {
         char *out;
         size_t size;
@@ -95,35 +95,21 @@ static bool read_row(sqlite3_stmt *stmt, struct snapshot *s)
     return true;
 }
 
+static void clear_row(void *row)
+{
+    snapshot_clear(row);
+}
+
+static const struct row_kind snapshot_rows = {.name = "list of snapshots",
+                                              .size = sizeof(struct snapshot),
+                                              .read = read_row,
+                                              .clear = clear_row};
+
 int store_snapshot_list(struct store *store, struct snapshot **out, size_t *count, struct err *err)
 {
     sqlite3_stmt *stmt = store_begin(store, STMT_SNAPSHOT_LIST, SYNC_NORMAL, err);
-    struct snapshot *list = NULL;
-    size_t used = 0, cap = 0;
-    int rc;
 
     if (stmt == NULL)
         return -1;
-    while ((rc = sqlite3_step(stmt)) == SQLITE_ROW) {
-        struct snapshot row = {0};
-        if (!read_row(stmt, &row)) {
-            log_warn("a stored snapshot cannot be read and is left alone", "snapshot_id",
-                     (const char *)sqlite3_column_text(stmt, 0));
-            continue;
-        }
-        if (used == cap) {
-            cap = cap > 0 ? 2 * cap : 16;
-            list = mem_realloc_array(list, cap, sizeof(*list));
-        }
-        list[used++] = row;
-    }
-    if (rc != SQLITE_DONE) {
-        store_fail(store, rc, "list of snapshots", err);
-        snapshot_list_free(list, used);
-    } else {
-        *out = list;
-        *count = used;
-    }
-    store_end(store, stmt);
-    return rc == SQLITE_DONE ? 0 : -1;
+    return store_rows(store, stmt, &snapshot_rows, out, count, err);
 }

@@ -84,6 +84,21 @@ int store_finish_change(struct store *store, sqlite3_stmt *stmt, const char *nou
 /* Text of column AT into OUT of SIZE bytes. False when NULL, too long or holding a NUL. */
 bool store_column_copy(sqlite3_stmt *stmt, int at, char *out, size_t size);
 
+/* rows.c */
+struct row_kind {
+    const char *name; /* "list of keys": for the log and for errors */
+    size_t size;      /* of a row's struct, which is plain data or has a clear */
+    /* Fill *ROW, zeroed, from the row STMT is at. False: it is none, and nothing is owned. */
+    bool (*read)(sqlite3_stmt *stmt, void *row);
+    void (*clear)(void *row); /* or NULL */
+};
+/*
+ * Every row of STMT, begun and bound, as an array to free() at *OUT, a pointer to a pointer to the
+ * kind's struct; NULL for none. What cannot be read is logged and left out. Ends STMT.
+ */
+int store_rows(struct store *store, sqlite3_stmt *stmt, const struct row_kind *kind, void *out,
+               size_t *count, struct err *err);
+
 /* sandboxes.c: what the column "flags" says. */
 void store_sandbox_flags(struct sandbox *sandbox, int flags);
 

@@ -1,6 +1,5 @@
 #include <string.h>
 
-#include "server/base/log.h"
 #include "server/base/mem.h"
 #include "server/store/store_private.h"
 
@@ -59,8 +58,9 @@ int store_volume_delete(struct store *store, const char *id, struct err *err)
 }
 
 /* False for a row that this version cannot hold: written by another one, or by hand. */
-static bool read_row(sqlite3_stmt *stmt, struct volume *out)
+static bool read_row(sqlite3_stmt *stmt, void *row)
 {
+    struct volume *out = row;
     const char *state = (const char *)sqlite3_column_text(stmt, 3);
     int64_t size = sqlite3_column_int64(stmt, 4);
 
@@ -126,37 +126,16 @@ int store_volume_by_name(struct store *store, const char *namespace_, const char
     return read_one(store, stmt, out, err);
 }
 
+static const struct row_kind volume_rows = {
+    .name = "list of volumes", .size = sizeof(struct volume), .read = read_row};
+
 int store_volume_list(struct store *store, const char *namespace_, struct volume **out,
                       size_t *count, struct err *err)
 {
     sqlite3_stmt *stmt = store_begin(store, STMT_VOLUME_LIST, SYNC_NORMAL, err);
-    struct volume *list = NULL;
-    size_t used = 0, cap = 0;
-    int rc;
 
     if (stmt == NULL)
         return -1;
     bind_text(stmt, 1, namespace_);
-    while ((rc = sqlite3_step(stmt)) == SQLITE_ROW) {
-        struct volume row = {.size_mb = 0};
-        if (!read_row(stmt, &row)) {
-            log_warn("a stored volume cannot be read and is left alone", "volume_id",
-                     (const char *)sqlite3_column_text(stmt, 0));
-            continue;
-        }
-        if (used == cap) {
-            cap = cap > 0 ? 2 * cap : 16;
-            list = mem_realloc_array(list, cap, sizeof(*list));
-        }
-        list[used++] = row;
-    }
-    if (rc != SQLITE_DONE) {
-        store_fail(store, rc, "list of volumes", err);
-        free(list);
-    } else {
-        *out = list;
-        *count = used;
-    }
-    store_end(store, stmt);
-    return rc == SQLITE_DONE ? 0 : -1;
+    return store_rows(store, stmt, &volume_rows, out, count, err);
 }
