@@ -128,7 +128,7 @@ class Development(unittest.TestCase):
         with lib.Server() as server:
             with open(os.path.join(server.folder, "stdout")) as file:
                 lines = [line for line in file if line.startswith("export ")]
-            self.assertEqual(len(lines), 8)
+            self.assertEqual(len(lines), 9)
             self.assertNotIn(server.key, "".join(lines))
             script = "".join(lines[:4]) + 'printf %s "$E2B_API_KEY"'
             done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True)

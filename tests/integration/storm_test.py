@@ -25,10 +25,10 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 import lib  # noqa: E402
 
-OPERATIONS = int(os.environ.get("SANDPIT_STORM", "150"))
+OPERATIONS = int(os.environ.get("SANDPIT_STORM", "300"))
 CLIENTS = 16
 KEPT_MAX = 3  # sandboxes of one client at the same time
-UP_S = (0.2, 0.8)  # a server serves so long
+UP_S = (0.1, 0.4)  # a server serves so long
 ID = re.compile(r"^i[a-z0-9]{20}$")
 
 
@@ -268,7 +268,7 @@ class Storm(unittest.TestCase):
             for client in clients:
                 client.start()
             while any(client.is_alive() for client in clients):
-                time.sleep(chance.uniform(*UP_S) * lib.time_factor())
+                time.sleep(chance.uniform(*UP_S) * min(2, lib.time_factor()))
                 if any(client.is_alive() for client in clients):
                     self.crash(server, chance)
                     crashes += 1
@@ -283,7 +283,7 @@ class Storm(unittest.TestCase):
             print(f"{total}, {crashes + 1} crashes, {sum(c.lost_answers for c in clients)} answers "
                   f"lost, {len(alive)} alive", file=sys.stderr)
             self.assertEqual(sum(total.values()), OPERATIONS)
-            self.assertGreater(crashes, 0)
+            self.assertGreater(crashes, 2)
             with contextlib.suppress(TimeoutError):  # ends that failed are tried again every 5 s
                 lib.wait_until("agreement", 20 * lib.time_factor(),
                                lambda: not self.agree(server, alive))
