@@ -131,7 +131,8 @@ class Observe(unittest.TestCase):
         last = found[-1]
         self.assertEqual(set(last), METRIC)
         self.assertEqual(last["cpuCount"], 2)
-        self.assertLess(last["cpuUsedPct"], 66)  # one of two, and what the other command uses
+        # one of two, and what envd and the other command use; an average of two would be 100
+        self.assertLess(last["cpuUsedPct"], 85)
         self.assertEqual(last["memTotal"], 1024 << 20)
         self.assertGreater(last["diskTotal"], 0)
         lib.wait_until(
