@@ -36,7 +36,8 @@ from figures import Rate, Table, Times, optional  # noqa: E402
 
 BACKEND_PORT = 8000
 WRK_S = 5
-TABLE, ENVD_TABLE, PLATFORM_TABLE = "table", "envd table", "platform table"  # the blocks of docs/benchmarks.md
+TABLE, ENVD_TABLE, PLATFORM_TABLE = "table", "envd table", "platform table"
+EGRESS_TABLE = "egress table"  # the blocks of docs/benchmarks.md
 
 
 def measure(rounds, call, warm=3):
@@ -407,6 +408,10 @@ def is_platform(figure):
     return figure.startswith("platform: ")
 
 
+def is_egress(figure):
+    return figure.startswith("egress: ")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", default=os.environ.get("SANDPIT_OUT") or f"{lib.ROOT}/build/release")
@@ -431,9 +436,9 @@ def main():
     about = f"{machine()}; release build"
     print(f"{about}; {rounds} rounds, sequential.\n\n{table.text()}")
     if options.write:
-        kinds = ((TABLE, lambda figure: not is_envd(figure) and not is_platform(figure), f"{about}; {rounds} rounds, sequential."),
+        kinds = ((TABLE, lambda figure: not (is_envd(figure) or is_platform(figure) or is_egress(figure)), f"{about}; {rounds} rounds, sequential."),
                  (ENVD_TABLE, is_envd, f"{about}."),
-                 (PLATFORM_TABLE, is_platform, f"{about}."))  # fmt: skip
+                 (PLATFORM_TABLE, is_platform, f"{about}."), (EGRESS_TABLE, is_egress, f"{about}."))  # fmt: skip
         for name, keep, head in kinds:
             if any(keep(row[0]) for row in table.rows):
                 write(options.write, name, f"{head}\n\n{table.text(keep)}")
