@@ -4,6 +4,7 @@
 #include "server/base/mem.h"
 #include "server/base/str.h"
 #include "server/store/journal_private.h"
+#include "server/store/store_private.h"
 
 static int insert_line(struct journal *journal, const struct journal_line *line, struct err *err)
 {
@@ -50,14 +51,31 @@ void journal_lines_free(struct journal_line *lines, size_t count)
     free(lines);
 }
 
+static bool read_line(sqlite3_stmt *stmt, void *row)
+{
+    struct journal_line *line = row;
+
+    line->at_unix_ms = sqlite3_column_int64(stmt, 0);
+    line->level = (unsigned)sqlite3_column_int(stmt, 1);
+    line->text = journal_text(stmt, 2);
+    return true;
+}
+
+static void clear_line(void *row)
+{
+    free(((struct journal_line *)row)->text);
+}
+
+static const struct row_kind line_rows = {.name = "list of log lines",
+                                          .size = sizeof(struct journal_line),
+                                          .read = read_line,
+                                          .clear = clear_line};
+
 int journal_logs_list(struct journal *journal, const struct journal_log_query *query,
                       struct journal_line **out, size_t *count, struct err *err)
 {
     sqlite3_stmt *stmt = journal_begin(
         journal, query->descending ? JOURNAL_LOG_LIST_DESC : JOURNAL_LOG_LIST_ASC, err);
-    struct journal_line *lines = NULL;
-    size_t used = 0, cap = 0;
-    int rc;
 
     if (stmt == NULL)
         return -1;
@@ -67,27 +85,11 @@ int journal_logs_list(struct journal *journal, const struct journal_log_query *q
     sqlite3_bind_int64(stmt, 4, query->level);
     journal_bind(stmt, 5, query->search);
     sqlite3_bind_int64(stmt, 6, (int64_t)query->limit);
-    while ((rc = sqlite3_step(stmt)) == SQLITE_ROW) {
-        if (used == cap) {
-            cap = cap == 0 ? 64 : cap * 2;
-            lines = mem_realloc_array(lines, cap, sizeof(*lines));
-        }
-        lines[used] = (struct journal_line){.at_unix_ms = sqlite3_column_int64(stmt, 0),
-                                            .level = (unsigned)sqlite3_column_int(stmt, 1),
-                                            .text = journal_text(stmt, 2)};
-        str_copy(lines[used].sandbox_id, sizeof(lines[used].sandbox_id), query->sandbox_id,
-                 strlen(query->sandbox_id));
-        used++;
-    }
-    if (rc != SQLITE_DONE)
-        journal_fail(journal, rc, "list of log lines", err);
-    journal_end(journal, stmt);
-    if (rc != SQLITE_DONE) {
-        journal_lines_free(lines, used);
+    if (journal_rows(journal, stmt, &line_rows, out, count, err) < 0)
         return -1;
-    }
-    *out = lines;
-    *count = used;
+    for (size_t i = 0; i < *count; i++)
+        str_copy((*out)[i].sandbox_id, SANDBOX_ID_SIZE, query->sandbox_id,
+                 strlen(query->sandbox_id));
     return 0;
 }
 
@@ -124,8 +126,10 @@ int journal_samples_add(struct journal *journal, const struct journal_sample *sa
     return journal_unlock(journal, rc, err);
 }
 
-static void read_sample(sqlite3_stmt *stmt, struct journal_sample *out)
+static bool read_sample(sqlite3_stmt *stmt, void *row)
 {
+    struct journal_sample *out = row;
+
     out->at_unix_s = sqlite3_column_int64(stmt, 0);
     out->cpu_count = (uint32_t)sqlite3_column_int64(stmt, 1);
     out->cpu_centi = (uint32_t)sqlite3_column_int64(stmt, 2);
@@ -134,41 +138,27 @@ static void read_sample(sqlite3_stmt *stmt, struct journal_sample *out)
     out->memory_cache = (uint64_t)sqlite3_column_int64(stmt, 5);
     out->disk_used = (uint64_t)sqlite3_column_int64(stmt, 6);
     out->disk_total = (uint64_t)sqlite3_column_int64(stmt, 7);
+    return true;
 }
+
+static const struct row_kind sample_rows = {
+    .name = "list of samples", .size = sizeof(struct journal_sample), .read = read_sample};
 
 int journal_samples_list(struct journal *journal, const char *sandbox_id, int64_t from_unix_s,
                          int64_t to_unix_s, struct journal_sample **out, size_t *count,
                          struct err *err)
 {
     sqlite3_stmt *stmt = journal_begin(journal, JOURNAL_SAMPLE_LIST, err);
-    struct journal_sample *rows = NULL;
-    size_t used = 0, cap = 0;
-    int rc;
 
     if (stmt == NULL)
         return -1;
     journal_bind(stmt, 1, sandbox_id);
     sqlite3_bind_int64(stmt, 2, from_unix_s);
     sqlite3_bind_int64(stmt, 3, to_unix_s);
-    while ((rc = sqlite3_step(stmt)) == SQLITE_ROW) {
-        if (used == cap) {
-            cap = cap == 0 ? 64 : cap * 2;
-            rows = mem_realloc_array(rows, cap, sizeof(*rows));
-        }
-        memset(&rows[used], 0, sizeof(*rows));
-        str_copy(rows[used].sandbox_id, sizeof(rows[used].sandbox_id), sandbox_id,
-                 strlen(sandbox_id));
-        read_sample(stmt, &rows[used++]);
-    }
-    if (rc != SQLITE_DONE)
-        journal_fail(journal, rc, "list of samples", err);
-    journal_end(journal, stmt);
-    if (rc != SQLITE_DONE) {
-        free(rows);
+    if (journal_rows(journal, stmt, &sample_rows, out, count, err) < 0)
         return -1;
-    }
-    *out = rows;
-    *count = used;
+    for (size_t i = 0; i < *count; i++)
+        str_copy((*out)[i].sandbox_id, SANDBOX_ID_SIZE, sandbox_id, strlen(sandbox_id));
     return 0;
 }
 
@@ -199,40 +189,32 @@ int journal_team_add(struct journal *journal, const struct journal_team *rows, s
     return journal_unlock(journal, rc, err);
 }
 
+static bool read_team(sqlite3_stmt *stmt, void *row)
+{
+    struct journal_team *team = row;
+
+    team->at_unix_s = sqlite3_column_int64(stmt, 0);
+    team->concurrent = (uint32_t)sqlite3_column_int64(stmt, 1);
+    team->started = (uint32_t)sqlite3_column_int64(stmt, 2);
+    return true;
+}
+
+static const struct row_kind team_rows = {
+    .name = "list of team figures", .size = sizeof(struct journal_team), .read = read_team};
+
 int journal_team_list(struct journal *journal, const char *namespace_, int64_t from_unix_s,
                       int64_t to_unix_s, struct journal_team **out, size_t *count, struct err *err)
 {
     sqlite3_stmt *stmt = journal_begin(journal, JOURNAL_TEAM_LIST, err);
-    struct journal_team *rows = NULL;
-    size_t used = 0, cap = 0;
-    int rc;
 
     if (stmt == NULL)
         return -1;
     journal_bind(stmt, 1, namespace_);
     sqlite3_bind_int64(stmt, 2, from_unix_s);
     sqlite3_bind_int64(stmt, 3, to_unix_s);
-    while ((rc = sqlite3_step(stmt)) == SQLITE_ROW) {
-        if (used == cap) {
-            cap = cap == 0 ? 64 : cap * 2;
-            rows = mem_realloc_array(rows, cap, sizeof(*rows));
-        }
-        rows[used] = (struct journal_team){
-            .at_unix_s = sqlite3_column_int64(stmt, 0),
-            .concurrent = (uint32_t)sqlite3_column_int64(stmt, 1),
-            .started = (uint32_t)sqlite3_column_int64(stmt, 2),
-        };
-        str_copy(rows[used].namespace_, NAMESPACE_SIZE, namespace_, strlen(namespace_));
-        used++;
-    }
-    if (rc != SQLITE_DONE)
-        journal_fail(journal, rc, "list of team figures", err);
-    journal_end(journal, stmt);
-    if (rc != SQLITE_DONE) {
-        free(rows);
+    if (journal_rows(journal, stmt, &team_rows, out, count, err) < 0)
         return -1;
-    }
-    *out = rows;
-    *count = used;
+    for (size_t i = 0; i < *count; i++)
+        str_copy((*out)[i].namespace_, NAMESPACE_SIZE, namespace_, strlen(namespace_));
     return 0;
 }

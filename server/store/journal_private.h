@@ -72,6 +72,11 @@ int journal_fail(struct journal *journal, int rc, const char *what, struct err *
 int journal_lock(struct journal *journal, struct err *err);
 int journal_unlock(struct journal *journal, int rc, struct err *err);
 
+/* As store_rows, with the loop it has (rows.c). */
+struct row_kind;
+int journal_rows(struct journal *journal, sqlite3_stmt *stmt, const struct row_kind *kind,
+                 void *out, size_t *count, struct err *err);
+
 /* Text that lives until the statement is reset; NULL binds NULL. */
 void journal_bind(sqlite3_stmt *stmt, int at, const char *text);
 char *journal_text(sqlite3_stmt *stmt, int at);

@@ -4,6 +4,7 @@
 
 #include "server/base/log.h"
 #include "server/base/mem.h"
+#include "server/store/journal_private.h"
 #include "server/store/store_private.h"
 
 static void rows_free(const struct row_kind *kind, char *rows, size_t count)
@@ -13,8 +14,7 @@ static void rows_free(const struct row_kind *kind, char *rows, size_t count)
     free(rows);
 }
 
-int store_rows(struct store *store, sqlite3_stmt *stmt, const struct row_kind *kind, void *out,
-               size_t *count, struct err *err)
+static int rows_read(sqlite3_stmt *stmt, const struct row_kind *kind, void *out, size_t *count)
 {
     char *rows = NULL;
     size_t used = 0, cap = 0;
@@ -32,14 +32,33 @@ int store_rows(struct store *store, sqlite3_stmt *stmt, const struct row_kind *k
             log_warn("a stored row cannot be read and does not count", "kind", kind->name, "row",
                      (const char *)sqlite3_column_text(stmt, 0));
     }
-    if (rc != SQLITE_DONE)
-        store_fail(store, rc, kind->name, err);
-    store_end(store, stmt);
     if (rc != SQLITE_DONE) {
         rows_free(kind, rows, used);
-        return -1;
+        return rc;
     }
     *(void **)out = rows;
     *count = used;
-    return 0;
+    return SQLITE_OK;
+}
+
+int store_rows(struct store *store, sqlite3_stmt *stmt, const struct row_kind *kind, void *out,
+               size_t *count, struct err *err)
+{
+    int rc = rows_read(stmt, kind, out, count);
+
+    if (rc != SQLITE_OK)
+        store_fail(store, rc, kind->name, err);
+    store_end(store, stmt);
+    return rc == SQLITE_OK ? 0 : -1;
+}
+
+int journal_rows(struct journal *journal, sqlite3_stmt *stmt, const struct row_kind *kind,
+                 void *out, size_t *count, struct err *err)
+{
+    int rc = rows_read(stmt, kind, out, count);
+
+    if (rc != SQLITE_OK)
+        journal_fail(journal, rc, kind->name, err);
+    journal_end(journal, stmt);
+    return rc == SQLITE_OK ? 0 : -1;
 }
