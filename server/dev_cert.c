@@ -13,11 +13,11 @@
 #include "server/base/fd.h"
 #include "server/base/hash.h"
 #include "server/base/mem.h"
+#include "server/gateway/cert.h"
 
 #define CA_DAYS 3650
 #define LEAF_DAYS 397
 #define RENEW_DAYS 30 /* before the end */
-#define DAY_S 86400L
 #define SYSTEM_ROOTS "/etc/ssl/certs/ca-certificates.crt"
 #define ROOTS_MAX_BYTES (16u * 1024 * 1024)
 #define PEM_MAX_BYTES 65536
@@ -80,56 +80,12 @@ static bool lasts(const X509 *cert)
     return X509_cmp_time(X509_get0_notAfter(cert), &until) > 0;
 }
 
-static int add_extension(X509 *cert, X509 *issuer, int nid, const char *value)
-{
-    X509_EXTENSION *extension;
-    X509V3_CTX context;
-    int ok;
-
-    X509V3_set_ctx_nodb(&context);
-    X509V3_set_ctx(&context, issuer, cert, NULL, NULL, 0);
-    extension = X509V3_EXT_conf_nid(NULL, &context, nid, value);
-    if (extension == NULL)
-        return 0;
-    ok = X509_add_ext(cert, extension, -1);
-    X509_EXTENSION_free(extension);
-    return ok;
-}
-
-/* A random serial number of 127 bits, and a start in the past, for clocks that differ. */
-static int set_serial_and_time(X509 *cert, long days)
-{
-    uint8_t bytes[16];
-    BIGNUM *number;
-    int ok;
-
-    hash_random(bytes, sizeof(bytes));
-    bytes[0] = (uint8_t)((bytes[0] & 0x7f) | 0x40);
-    number = BN_bin2bn(bytes, sizeof(bytes), NULL);
-    ok = number != NULL && BN_to_ASN1_INTEGER(number, X509_get_serialNumber(cert)) != NULL;
-    BN_free(number);
-    return ok && X509_gmtime_adj(X509_getm_notBefore(cert), -DAY_S) != NULL &&
-           X509_gmtime_adj(X509_getm_notAfter(cert), days * DAY_S) != NULL;
-}
-
-static int set_name(X509 *cert, const char *common_name)
-{
-    X509_NAME *name = X509_get_subject_name(cert);
-
-    return X509_NAME_add_entry_by_txt(name, "O", MBSTRING_ASC, (const unsigned char *)"Sandpit", -1,
-                                      -1, 0) &&
-           X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)common_name,
-                                      -1, -1, 0);
-}
-
 /* Key, serial, validity and subject of a new certificate; extensions and signature are missing. */
 static int begin(struct pair *out, const char *common_name, long days, struct err *err)
 {
     out->key = EVP_EC_gen("P-256");
-    out->cert = X509_new();
-    if (out->key == NULL || out->cert == NULL || !X509_set_version(out->cert, X509_VERSION_3) ||
-        !set_serial_and_time(out->cert, days) || !set_name(out->cert, common_name) ||
-        !X509_set_pubkey(out->cert, out->key))
+    out->cert = out->key != NULL ? cert_begin(out->key, common_name, days) : NULL;
+    if (out->cert == NULL)
         return openssl_fail(err, common_name);
     return 0;
 }
@@ -143,11 +99,11 @@ static int make_ca(struct pair *out, struct err *err)
     if (begin(out, name, CA_DAYS, err) < 0)
         return -1;
     if (!X509_set_issuer_name(out->cert, X509_get_subject_name(out->cert)) ||
-        !add_extension(out->cert, out->cert, NID_basic_constraints, "critical,CA:TRUE,pathlen:0") ||
-        !add_extension(out->cert, out->cert, NID_key_usage, "critical,keyCertSign,cRLSign") ||
-        !add_extension(out->cert, out->cert, NID_name_constraints,
-                       "critical,permitted;DNS:" DEV_DOMAIN) ||
-        !add_extension(out->cert, out->cert, NID_subject_key_identifier, "hash") ||
+        !cert_extend(out->cert, out->cert, NID_basic_constraints, "critical,CA:TRUE,pathlen:0") ||
+        !cert_extend(out->cert, out->cert, NID_key_usage, "critical,keyCertSign,cRLSign") ||
+        !cert_extend(out->cert, out->cert, NID_name_constraints,
+                     "critical,permitted;DNS:" DEV_DOMAIN) ||
+        !cert_extend(out->cert, out->cert, NID_subject_key_identifier, "hash") ||
         !X509_sign(out->cert, out->key, EVP_sha256()))
         return openssl_fail(err, "CA");
     return 0;
@@ -158,13 +114,13 @@ static int make_leaf(const struct pair *ca, struct pair *out, struct err *err)
     if (begin(out, DEV_DOMAIN, LEAF_DAYS, err) < 0)
         return -1;
     if (!X509_set_issuer_name(out->cert, X509_get_subject_name(ca->cert)) ||
-        !add_extension(out->cert, ca->cert, NID_basic_constraints, "critical,CA:FALSE") ||
-        !add_extension(out->cert, ca->cert, NID_key_usage, "critical,digitalSignature") ||
-        !add_extension(out->cert, ca->cert, NID_ext_key_usage, "serverAuth") ||
-        !add_extension(out->cert, ca->cert, NID_subject_alt_name,
-                       "DNS:" DEV_DOMAIN ",DNS:*." DEV_DOMAIN) ||
-        !add_extension(out->cert, ca->cert, NID_subject_key_identifier, "hash") ||
-        !add_extension(out->cert, ca->cert, NID_authority_key_identifier, "keyid") ||
+        !cert_extend(out->cert, ca->cert, NID_basic_constraints, "critical,CA:FALSE") ||
+        !cert_extend(out->cert, ca->cert, NID_key_usage, "critical,digitalSignature") ||
+        !cert_extend(out->cert, ca->cert, NID_ext_key_usage, "serverAuth") ||
+        !cert_extend(out->cert, ca->cert, NID_subject_alt_name,
+                     "DNS:" DEV_DOMAIN ",DNS:*." DEV_DOMAIN) ||
+        !cert_extend(out->cert, ca->cert, NID_subject_key_identifier, "hash") ||
+        !cert_extend(out->cert, ca->cert, NID_authority_key_identifier, "keyid") ||
         !X509_sign(out->cert, ca->key, EVP_sha256()))
         return openssl_fail(err, "certificate");
     return 0;

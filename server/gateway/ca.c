@@ -13,8 +13,8 @@
 #include "server/base/hash.h"
 #include "server/base/map.h"
 #include "server/base/mem.h"
+#include "server/gateway/cert.h"
 
-#define DAY_S 86400L
 #define CA_DAYS 3650
 #define CA_LEFT_DAYS 365 /* a younger one is made before */
 #define LEAF_DAYS 90
@@ -48,54 +48,6 @@ static void cleanup_bio(BIO **bio)
     BIO_free(*bio);
 }
 
-static int add_extension(X509 *cert, X509 *issuer, int nid, const char *value)
-{
-    X509_EXTENSION *extension;
-    X509V3_CTX context;
-    int ok;
-
-    X509V3_set_ctx_nodb(&context);
-    X509V3_set_ctx(&context, issuer, cert, NULL, NULL, 0);
-    extension = X509V3_EXT_conf_nid(NULL, &context, nid, value);
-    if (extension == NULL)
-        return 0;
-    ok = X509_add_ext(cert, extension, -1);
-    X509_EXTENSION_free(extension);
-    return ok;
-}
-
-static int set_serial_and_time(X509 *cert, long days)
-{
-    uint8_t bytes[16];
-    BIGNUM *number;
-    int ok;
-
-    hash_random(bytes, sizeof(bytes));
-    bytes[0] = (uint8_t)((bytes[0] & 0x7f) | 0x40);
-    number = BN_bin2bn(bytes, sizeof(bytes), NULL);
-    ok = number != NULL && BN_to_ASN1_INTEGER(number, X509_get_serialNumber(cert)) != NULL;
-    BN_free(number);
-    return ok && X509_gmtime_adj(X509_getm_notBefore(cert), -DAY_S) != NULL &&
-           X509_gmtime_adj(X509_getm_notAfter(cert), days * DAY_S) != NULL;
-}
-
-/* All but extensions and signature. NULL: failed. */
-static X509 *begin(EVP_PKEY *key, const char *common_name, long days)
-{
-    X509 *cert = X509_new();
-    X509_NAME *name = cert != NULL ? X509_get_subject_name(cert) : NULL;
-
-    if (cert != NULL && X509_set_version(cert, X509_VERSION_3) && set_serial_and_time(cert, days) &&
-        X509_NAME_add_entry_by_txt(name, "O", MBSTRING_ASC, (const unsigned char *)"Sandpit", -1,
-                                   -1, 0) &&
-        X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)common_name, -1,
-                                   -1, 0) &&
-        X509_set_pubkey(cert, key))
-        return cert;
-    X509_free(cert);
-    return NULL;
-}
-
 /* --- the CA itself --------------------------------------------------------------------------- */
 
 static X509 *make_ca(EVP_PKEY *key)
@@ -105,11 +57,11 @@ static X509 *make_ca(EVP_PKEY *key)
 
     hash_random_id(suffix, sizeof(suffix) - 1);
     snprintf(name, sizeof(name), "Sandpit egress CA %s", suffix);
-    cert = begin(key, name, CA_DAYS);
+    cert = cert_begin(key, name, CA_DAYS);
     if (cert != NULL && X509_set_issuer_name(cert, X509_get_subject_name(cert)) &&
-        add_extension(cert, cert, NID_basic_constraints, "critical,CA:TRUE,pathlen:0") &&
-        add_extension(cert, cert, NID_key_usage, "critical,keyCertSign,cRLSign") &&
-        add_extension(cert, cert, NID_subject_key_identifier, "hash") &&
+        cert_extend(cert, cert, NID_basic_constraints, "critical,CA:TRUE,pathlen:0") &&
+        cert_extend(cert, cert, NID_key_usage, "critical,keyCertSign,cRLSign") &&
+        cert_extend(cert, cert, NID_subject_key_identifier, "hash") &&
         X509_sign(cert, key, EVP_sha256()))
         return cert;
     X509_free(cert);
@@ -215,14 +167,14 @@ int ca_load(const char *dir, struct ca **out, struct err *err)
 static X509 *make_leaf(struct ca *ca, const char *name)
 {
     _cleanup_free_ char *san = mem_asprintf("DNS:%s", name); /* a host name: no comma in it */
-    X509 *cert = begin(ca->leaf_key, "egress", LEAF_DAYS);
+    X509 *cert = cert_begin(ca->leaf_key, "egress", LEAF_DAYS);
 
     if (cert != NULL && X509_set_issuer_name(cert, X509_get_subject_name(ca->cert)) &&
-        add_extension(cert, ca->cert, NID_basic_constraints, "critical,CA:FALSE") &&
-        add_extension(cert, ca->cert, NID_key_usage, "critical,digitalSignature") &&
-        add_extension(cert, ca->cert, NID_ext_key_usage, "serverAuth") &&
-        add_extension(cert, ca->cert, NID_subject_alt_name, san) &&
-        add_extension(cert, ca->cert, NID_authority_key_identifier, "keyid") &&
+        cert_extend(cert, ca->cert, NID_basic_constraints, "critical,CA:FALSE") &&
+        cert_extend(cert, ca->cert, NID_key_usage, "critical,digitalSignature") &&
+        cert_extend(cert, ca->cert, NID_ext_key_usage, "serverAuth") &&
+        cert_extend(cert, ca->cert, NID_subject_alt_name, san) &&
+        cert_extend(cert, ca->cert, NID_authority_key_identifier, "keyid") &&
         X509_sign(cert, ca->key, EVP_sha256()))
         return cert;
     X509_free(cert);
