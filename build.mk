@@ -149,7 +149,7 @@ ENVD_TEST_OBJ := $(filter-out $(OUT)/obj/envd/main.o,$(call obj,$(SRC_envd))) $(
 # of server/: what parses and checks; the rest needs every part
 SERVER_TEST_OBJ := $(call obj,$(wildcard server/config*.c server/options.c server/dev_cert.c))
 unit_obj = $(if $(filter envd,$(1)),$(ENVD_TEST_OBJ)) $(if $(filter server,$(1)),$(SERVER_TEST_OBJ))
-unit_link = $(if $(filter server,$(1)),loop mapper model base,$(LINK_$(1)))
+unit_link = $(if $(filter server,$(1)),gateway loop mapper model base,$(LINK_$(1)))
 
 define unit
 $(OUT)/$(basename $(1)): $(call obj,$(1)) $(call lib,$(call unit_link,$(call unit_folder,$(1)))) \

@@ -257,12 +257,9 @@ int cmd_limit(int argc, char **argv)
     }
     if (parse_args(argc, argv, &args, &verb, &err) < 0)
         return cmd_usage(&err, usage);
-    if (cmd_state_settings(args.state_dir, args.config, &settings, &err) < 0)
-        return cmd_fail(&err);
-    if (state_store(&settings, verbs[verb].creates, &store, &err) < 0) {
-        cmd_fail(&err);
-        return EXIT_FAILED;
-    }
+    rc = cmd_open_state(args.state_dir, args.config, verbs[verb].creates, &settings, &store);
+    if (rc != 0)
+        return rc;
     args.store = store;
     args.settings = &settings;
     rc = verbs[verb].run(&args, &err);

@@ -10,6 +10,7 @@
 #include "server/base/fd.h"
 #include "server/base/mem.h"
 #include "server/base/str.h"
+#include "server/cmd.h"
 
 char *state_db_dir(const struct settings *settings)
 {
@@ -140,5 +141,19 @@ int state_give(const struct settings *settings, uid_t uid, gid_t gid, struct err
         return -1;
     if (chown(state, 0, gid) < 0 || chmod(state, 0710) < 0)
         return err_sys(err, errno, "cannot let the server's group into %s", state);
+    return 0;
+}
+
+int cmd_open_state(const char *state_dir, const char *config, bool creates,
+                   struct settings *settings, struct store **store)
+{
+    struct err err = {0};
+
+    if (cmd_state_settings(state_dir, config, settings, &err) < 0)
+        return cmd_fail(&err);
+    if (state_store(settings, creates, store, &err) < 0) {
+        cmd_fail(&err);
+        return EXIT_FAILED;
+    }
     return 0;
 }

@@ -35,4 +35,12 @@ pid_t state_lock_holder(const struct settings *settings);
 /* Give db/ and tls/ to UID and GID, and let GID pass through <state-dir>. As root. */
 int state_give(const struct settings *settings, uid_t uid, gid_t gid, struct err *err);
 
+/*
+ * For a command that takes only --state-dir and --config (NULL: not given): its settings, and the
+ * store they name, made when CREATES. 0, or the exit code of what was printed. SETTINGS is
+ * initialised; *STORE is to store_close.
+ */
+int cmd_open_state(const char *state_dir, const char *config, bool creates,
+                   struct settings *settings, struct store **store);
+
 #endif
